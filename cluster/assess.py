@@ -1,0 +1,194 @@
+"""The run itself: check, lock, plan, run chunks, set aside what fails, finish; or go on with it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from ..kernels.kernel import Kernel
+from ..scenes.align import LARGE, Shift, measure_shift
+from ..scenes.errors import AftermapError, NothingToAnalyse, Refused
+from ..scenes.pair import Pair, Source, match_colour
+from ..scenes.plan import Chunk, Plan
+from ..scenes.store import Store
+from .connect import connected
+from .fingerprint import digest
+from .folder import RunFolder
+from .futures import Failure, run_bounded
+from .job import ChunkReport, Job, JobFile, StorageError, run_chunk
+from .progress import RunProgress
+from .request import Prepared, Request, prepare, versions
+from .run import Run
+from .write import write_outputs
+
+
+def assess(
+    pre: Source | None,
+    post: Source,
+    out: str | Path = "run",
+    method: str | None = None,
+    footprints: str | Path | None = None,
+    client: Client | None = None,
+    **options: Any,
+) -> Run:
+    """Turn a before/after pair into a run folder with a damage map; goes on where it stopped.
+
+    `options` are those of `Request` (weights, aoi, bbox, resolution, chunk, ...). Without a
+    `client`, one single-threaded process per core is started and stopped. Raises UsageError,
+    Refused or NothingToAnalyse in words before anything is written; chunks that fail are set
+    aside (`Run.quarantined`) and tried again by the same call.
+    """
+    request = Request(
+        pre=pre,
+        post=post,
+        out=Path(out),
+        footprints=None if footprints is None else Path(footprints),
+        **({"method": method} if method else {}),
+        **({"cluster": client} if client else {}),
+        **options,
+    )
+    return run_request(request)
+
+
+def run_request(request: Request, quiet: bool = True) -> Run:
+    """Carry out a request; `quiet` says nothing on standard error."""
+    prepared = prepare(request, probe=not quiet)
+    folder = RunFolder(request.out)
+    with folder.locked():
+        record = folder.begin(prepared.facts(), request.fresh)
+        if record.get("state") == "done":
+            _say(f"{folder.path} is complete already; nothing to do. --fresh starts over.", quiet)
+            return Run(folder.path)
+        plan = _plan(prepared, record)
+        kernel, pair, shift = _fit(prepared, record)
+        store = Store(folder.store.absolute(), plan, kernel.layers)
+        record |= _opening(prepared, record, plan, kernel, shift, pair)
+        folder.write(record)
+        if not folder.store.exists():
+            store.create(_region_grid(pair, plan), {"aftermap": record["run_id"]})
+        with connected(request.cluster, request.workers, request.memory) as client:
+            _say(f"dashboard  {client.dashboard_link}", quiet)
+            started = time.perf_counter()
+            record |= _run_chunks(client, Job(kernel, pair, plan, store), folder, quiet)
+            record["seconds_chunks"] = round(time.perf_counter() - started, 2)
+            if not _analysed(store, plan):
+                folder.clear()
+                raise NothingToAnalyse("No pixel could be analysed, and nothing was written.")
+            write_outputs(client, folder, prepared, Job(kernel, pair, plan, store), record)
+        record["seconds_total"] = round(time.perf_counter() - started, 2)
+        record["state"] = "quarantined" if record["quarantined"] else "done"
+        folder.write(record)
+    return Run(folder.path)
+
+
+def _plan(prepared: Prepared, record: dict[str, Any]) -> Plan:
+    """The plan of this run: on resuming, the chunks that the store is already cut into."""
+    plan = prepared.budget.plan
+    chunk = record.get("plan", {}).get("chunk_px", plan.chunk)
+    if chunk != plan.chunk and prepared.request.chunk is not None:
+        raise Refused(
+            f"{prepared.request.out} was begun with chunks of {chunk} px, and --chunk "
+            f"{prepared.request.chunk} asks for {plan.chunk}. Leave out --chunk, or start over with --fresh."
+        )
+    return replace(plan, chunk=chunk)
+
+
+def _fit(prepared: Prepared, record: dict[str, Any]) -> tuple[Kernel, Pair, Shift | None]:
+    """What is measured on the whole scene before the first chunk: shift, colours, the kernel's fit.
+
+    Each is deterministic, so a resumed run measures the same again.
+    """
+    pair, request, shift = prepared.pair, prepared.request, None
+    if pair.pre is not None:
+        shift = measure_shift(pair)
+        if request.coregister:
+            pair = replace(pair, shift=(shift.rows_px, shift.cols_px))
+    if request.match_colour:
+        pair = match_colour(pair)
+    return prepared.kernel.fitted(pair), pair, shift
+
+
+def _opening(
+    prepared: Prepared,
+    record: dict[str, Any],
+    plan: Plan,
+    kernel: Kernel,
+    shift: Shift | None,
+    pair: Pair,
+) -> dict[str, Any]:
+    """What run.json says when the first chunk starts."""
+    notes = [note for scene in pair.images for raster in scene.rasters for note in raster.notes]
+    if shift is not None and shift.confidence > 0 and shift.length_px > LARGE and not prepared.request.coregister:
+        notes.append(
+            f"before and after are {shift.length_px:.1f} px apart; --coregister corrects the shift"
+        )
+    return {
+        "run_id": digest(record["facts"])[:16],
+        "state": "running",
+        "attempts": record["attempts"] + 1,
+        "started": record.get("started", time.strftime("%FT%TZ", time.gmtime())),
+        "plan": prepared.budget.to_dict() | {"chunk_px": plan.chunk, "chunks": len(plan)},
+        "method": kernel.facts(),
+        "shift": None if shift is None else shift.to_dict() | {"corrected": prepared.request.coregister},
+        "colour": [list(band) for band in pair.colour],
+        "versions": versions(),
+        "notes": notes,
+    }
+
+
+def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dict[str, Any]:
+    """Work on every chunk that is not done; what fails is set aside with its reason."""
+    todo = [chunk.index for chunk in job.plan if not job.store.done(chunk)]
+    file = JobFile.write(job, folder.path.absolute() / ".job")
+    quarantined = []
+    try:
+        with RunProgress(len(job.plan), len(job.plan) - len(todo), quiet) as progress:
+            for result in run_bounded(client, run_chunk, todo, file, fatal=(StorageError,)):
+                index = result.item if isinstance(result, Failure) else result.index
+                chunk = job.plan.at(*index)
+                if isinstance(result, Failure):
+                    job.store.discard(chunk)
+                    quarantined.append(_entry(chunk, result.error))
+                    _say(f"chunk {index} set aside: {quarantined[-1]['reason']}", quiet)
+                progress.advance(chunk.shape[0] * chunk.shape[1])
+    except StorageError as error:
+        raise AftermapError(
+            f"The run folder can no longer be written ({error}). What is done is kept: make room "
+            "or restore the folder, and run the same command again."
+        ) from error
+    finally:
+        (folder.path / ".job").unlink(missing_ok=True)
+    return {
+        "chunks_run": len(todo) - len(quarantined),
+        "quarantined": sorted(quarantined, key=lambda entry: entry["chunk"]),
+    }
+
+
+def _entry(chunk: Chunk, error: BaseException) -> dict[str, Any]:
+    reason = str(error).strip().splitlines()
+    return {
+        "chunk": list(chunk.index),
+        "rows": [chunk.row0, chunk.row1],
+        "cols": [chunk.col0, chunk.col1],
+        "reason": f"{type(error).__name__}: {reason[0] if reason else 'no message'}"[:500],
+    }
+
+
+def _analysed(store: Store, plan: Plan) -> bool:
+    """Whether any pixel of the run was analysed."""
+    return any((store.read_chunk("damage", chunk) != 255).any() for chunk in plan)
+
+
+def _region_grid(pair: Pair, plan: Plan) -> Any:
+    row0, col0, row1, col1 = plan.region
+    return pair.grid[row0:row1, col0:col1]
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,158 @@
+"""What a run will cost, worked out before it starts: memory, chunks, disk and time."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..kernels.kernel import Kernel
+from ..scenes.errors import Refused
+from ..scenes.plan import Plan
+
+LARGEST = 4096
+"""Largest side of an automatic chunk, px; more gains nothing and loses more when a worker dies."""
+
+_PER_WORKER = 4
+"""Chunks per worker, at least, so that the last ones to finish are a small part of the run."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The figures that `aftermap plan` and `--dry-run` show."""
+
+    plan: Plan
+    workers: int
+    peak_bytes: int
+    """Estimated peak memory of one worker."""
+    limit_bytes: int
+    """Memory that one worker may use."""
+    disk_bytes: int
+    """Upper estimate of the run folder's size."""
+    seconds_per_window: float
+    """Measured on one window, or 0 when not measured."""
+    free_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of the run without start-up."""
+        return self.seconds_per_window * self.plan.window_count / self.workers
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for --json and run.json."""
+        plan = self.plan
+        return {
+            "width": plan.region_shape[1],
+            "height": plan.region_shape[0],
+            "window_core_px": plan.window.core,
+            "halo_px": plan.window.halo,
+            "chunk_px": plan.chunk,
+            "chunks": len(plan),
+            "windows": plan.window_count,
+            "pixels_seen_per_pixel": round(plan.overhead, 3),
+            "workers": self.workers,
+            "peak_bytes_per_worker": self.peak_bytes,
+            "memory_limit_per_worker": self.limit_bytes,
+            "disk_bytes": self.disk_bytes,
+            "estimated_seconds": round(self.seconds, 1),
+        }
+
+
+def make_budget(
+    kernel: Kernel,
+    shape: tuple[int, int],
+    region: tuple[int, int, int, int],
+    workers: int,
+    memory: int,
+    chunk: int | None,
+    out: Path,
+    probe: bool = True,
+) -> Budget:
+    """Choose the chunk size for a kernel on a raster and reckon the cost of running it.
+
+    `memory` is what one worker may use, bytes. Raises Refused, with the figures, for a plan that
+    does not fit into memory or onto the disk.
+    """
+    if chunk is not None and chunk < 1:
+        raise Refused(f"--chunk {chunk} is no size in pixels; give at least 1.")
+    plan = Plan.of(shape, kernel.window, chunk or _choose(kernel, shape, region, workers, memory), region)
+    peak = peak_bytes(kernel, plan)
+    if peak > memory:
+        raise Refused(
+            f"A worker would need {_gib(peak)} for chunks of {plan.chunk} px with {kernel.method}, "
+            f"and may use {_gib(memory)}. "
+            + (
+                f"Give smaller chunks with --chunk {kernel.window.core}, "
+                if plan.chunk > kernel.window.core
+                else "Give "
+            )
+            + "more memory with --memory, or fewer workers with --workers."
+        )
+    height, width = plan.region_shape
+    disk = int(height * width * len(kernel.layers) * 1.2) + (8 << 20)
+    free = _free(out)
+    if disk > free:
+        raise Refused(
+            f"The run folder needs up to {_gib(disk)}, and {out} has {_gib(free)} free. "
+            "Give a folder on a larger disk with -o."
+        )
+    seconds = seconds_per_window(kernel) if probe else 0.0
+    return Budget(plan, workers, peak, memory, disk, seconds, free)
+
+
+def peak_bytes(kernel: Kernel, plan: Plan) -> int:
+    """Memory of one worker at its peak: libraries, one batch, one block of pixels and its layers."""
+    height, width = plan.region_shape
+    core = plan.window.core
+    rows = min(plan.chunk, -(-height // core) * core)
+    cols = min(plan.chunk, -(-width // core) * core)
+    block = (rows + 2 * plan.window.halo) * (cols + 2 * plan.window.halo)
+    pixels = block * (len(kernel.inputs) * kernel.bands * 3 + 3)
+    layers = rows * cols * len(kernel.layers) * 3
+    cache = 256 << 20
+    return kernel.fixed_bytes + kernel.batch * kernel.window_bytes + pixels + layers + cache
+
+
+def seconds_per_window(kernel: Kernel) -> float:
+    """Time of one window on this machine: the second of two runs on noise."""
+    size = kernel.window.size
+    noise = np.random.default_rng(0).integers(0, 256, (1, kernel.bands, size, size), np.uint8)
+    valid = np.ones((1, size, size), bool)
+    taken = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        kernel(noise if "pre" in kernel.inputs else noise[:, :0], noise, valid)
+        taken = time.perf_counter() - start
+    return taken
+
+
+def _choose(
+    kernel: Kernel,
+    shape: tuple[int, int],
+    region: tuple[int, int, int, int],
+    workers: int,
+    memory: int,
+) -> int:
+    """The largest chunk that fits into memory and still gives every worker several."""
+    core = kernel.window.core
+    chunk = max(core, LARGEST // core * core)
+    while chunk > core:
+        plan = Plan.of(shape, kernel.window, chunk, region)
+        if peak_bytes(kernel, plan) <= memory and len(plan) >= _PER_WORKER * workers:
+            break
+        chunk -= core
+    return chunk
+
+
+def _free(folder: Path) -> int:
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _gib(value: int) -> str:
+    return f"{value / 2**30:.2f} GiB"

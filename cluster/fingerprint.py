@@ -1,0 +1,58 @@
+"""What makes two runs the same run: inputs, weights and options, reduced to one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_TILES = 64
+_TILE_BYTES = 4096
+
+
+def fingerprint_file(path: str | Path) -> dict[str, object]:
+    """Identify a file: its size, and one SHA-256 over its size, its head and 64 evenly spaced blocks.
+
+    Cheap for any size; a change of a few bytes in the middle of a large file can go unseen.
+    """
+    file = Path(path)
+    size = file.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stream:
+        digest.update(stream.read(16 * _TILE_BYTES))
+        for k in range(_TILES):
+            stream.seek(max(0, (size - _TILE_BYTES)) * k // (_TILES - 1))
+            digest.update(stream.read(_TILE_BYTES))
+    return {"path": str(file), "bytes": size, "sampled_sha256": digest.hexdigest()}
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a whole file."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """One hexadecimal digest of plain values, independent of the order of keys."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:
+    """What changed between two sets of facts, one line each, named by its path."""
+    lines = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        name = f"{within}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: was {_short(old)}, now {_short(new)}")
+    return lines
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 160 else text[:157] + "..."

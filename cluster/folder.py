@@ -1,0 +1,138 @@
+"""The run folder: who may write to it, what it says about the run, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..scenes.errors import Refused
+from .fingerprint import differences
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """RUN/ on disk."""
+
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        """Where the layers are."""
+        return self.path / "layers.zarr"
+
+    @property
+    def record(self) -> Path:
+        """Where the run is described."""
+        return self.path / "run.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; refused while another process lives that holds it.
+
+        The lock is the operating system's and dies with its holder, so none is ever stale.
+        """
+        self._make()
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise Refused(
+                f"{self.path} is in use by another run ({self._holder()}). Wait for it, or give "
+                "another folder with -o."
+            ) from None
+        except OSError as error:
+            raise Refused(f"{self.path} cannot be written to: {error.strerror}. Give another folder with -o.") from error
+        try:
+            owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+            (self.path / ".owner").write_text(json.dumps(owner))
+            yield
+        finally:
+            (self.path / ".owner").unlink(missing_ok=True)
+            lock.release()
+            self._remove_if_unused()
+
+    def begin(self, facts: Mapping[str, Any], fresh: bool) -> dict[str, Any]:
+        """The record of the run to go on with: the one on disk, or a new one.
+
+        Refused when the folder holds a run with other facts, or something else altogether;
+        `fresh` throws an earlier run away first.
+        """
+        if fresh and self.record.exists():
+            self.clear()
+        if not self.record.exists():
+            self._check_foreign()
+            return {"facts": dict(facts), "attempts": 0}
+        record = self.read()
+        changed = differences(record.get("facts", {}), json.loads(json.dumps(facts, default=str)))
+        if changed:
+            listed = "\n  ".join(changed[:12])
+            raise Refused(
+                f"{self.path} holds a run that was made differently:\n  {listed}\n"
+                "Go on with what it was made with, give another folder with -o, or start over with --fresh."
+            )
+        return record
+
+    def read(self) -> dict[str, Any]:
+        """What run.json says. Refused where it cannot be read."""
+        try:
+            return json.loads(self.record.read_text())
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"{self.record} cannot be read ({error}). Start over with --fresh, or give another "
+                "folder with -o."
+            ) from error
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Replace run.json in one step."""
+        temporary = self.path / ".run.json.part"
+        temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+        os.replace(temporary, self.record)
+
+    def clear(self) -> None:
+        """Remove an earlier run's files, and nothing that aftermap did not make."""
+        shutil.rmtree(self.store, ignore_errors=True)
+        for pattern in ("*.tif", "buildings.*", "summary.csv", "report.html", ".*.part*", ".job", "run.json"):
+            for file in self.path.glob(pattern):
+                file.unlink()
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise Refused(
+                f"{self.path} cannot be written to ({error.strerror}). Give another folder with -o."
+            ) from error
+
+    def _remove_if_unused(self) -> None:
+        """Take away a folder in which only the lock is left, so that a refusal leaves nothing."""
+        if [p.name for p in self.path.iterdir()] == [".lock"]:
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
+
+    def _check_foreign(self) -> None:
+        others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        if others:
+            raise Refused(
+                f"{self.path} is not empty and holds no run ({', '.join(sorted(others)[:4])}). "
+                "Give a new folder with -o."
+            )
+
+    def _holder(self) -> str:
+        try:
+            owner = json.loads((self.path / ".owner").read_text())
+            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        except (OSError, ValueError, KeyError):
+            return "its process is not known"

@@ -1,0 +1,93 @@
+"""A bounded number of tasks in flight: the graph never grows with the scene."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+from distributed import Client, Future, as_completed
+from distributed.scheduler import KilledWorker
+
+Item = TypeVar("Item", bound=Hashable)
+Value = TypeVar("Value")
+
+_PER_THREAD = 2
+"""Tasks in flight per worker thread: one runs while the next one waits beside it."""
+
+
+@dataclass(frozen=True)
+class Failure(Generic[Item]):
+    """An item whose task failed for good."""
+
+    item: Item
+    error: BaseException
+
+
+def run_bounded(
+    client: Client,
+    function: Callable[..., Value],
+    items: Iterable[Item],
+    *arguments: object,
+    fatal: tuple[type[BaseException], ...] = (),
+) -> Iterator[Value | Failure[Item]]:
+    """Run `function(*arguments, item)` on the cluster for every item, as results come in.
+
+    A task that raises yields a Failure. One whose worker died with it is tried once more, alone,
+    so that its neighbours on that worker are not blamed. Errors of `fatal` types are raised.
+    """
+    died: list[Item] = []
+    for result in _run(client, function, iter(items), arguments, _in_flight(client)):
+        if isinstance(result, Failure):
+            if isinstance(result.error, fatal):
+                raise result.error
+            if isinstance(result.error, (KilledWorker, CancelledError)):
+                died.append(result.item)
+                continue
+        yield result
+    yield from _run(client, function, iter(died), arguments, 1)
+
+
+def map_ordered(
+    client: Client, function: Callable[[Item], Value], items: Iterable[Item]
+) -> Iterator[Value]:
+    """Map over the cluster with a bounded number in flight; results in the order of the items."""
+    waiting: deque[Future] = deque()
+    todo = iter(items)
+    room = _in_flight(client)
+    while True:
+        waiting.extend(client.submit(function, item, pure=False) for item in islice(todo, room - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
+
+
+def _run(
+    client: Client,
+    function: Callable[..., Value],
+    items: Iterator[Item],
+    arguments: tuple[object, ...],
+    room: int,
+) -> Iterator[Value | Failure[Item]]:
+    def submit(item: Item) -> Future:
+        future = client.submit(function, *arguments, item, pure=False)
+        asked[future.key] = item
+        return future
+
+    asked: dict[str, Item] = {}
+    running = as_completed([submit(item) for item in islice(items, room)])
+    for future in running:
+        item = asked.pop(future.key)
+        for following in islice(items, 1):
+            running.add(submit(following))
+        error = CancelledError() if future.status == "cancelled" else future.exception()
+        yield Failure(item, error) if error is not None else future.result()
+        future.release()
+
+
+def _in_flight(client: Client) -> int:
+    threads = sum(client.nthreads().values())
+    return max(2, _PER_THREAD * threads)

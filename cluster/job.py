@@ -1,0 +1,89 @@
+"""What a worker needs to work on chunks, and the one task that it runs: read, kernel, write.
+
+The job is pickled once into the run folder and read once per process; a task is its path, its
+digest and a chunk's index, so that the graph stays small whatever the scene and the network.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import pickle
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..kernels.apply import apply_chunk
+from ..kernels.kernel import Kernel
+from ..scenes.pair import Pair
+from ..scenes.plan import Plan
+from ..scenes.store import Store
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+
+
+class StorageError(RuntimeError):
+    """The run folder can no longer be written: the run stops, and what is written stays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything that is the same for all chunks of a run."""
+
+    kernel: Kernel
+    pair: Pair
+    plan: Plan
+    store: Store
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job on disk."""
+
+    path: str
+    digest: str
+
+    @classmethod
+    def write(cls, job: Job, path: Path) -> JobFile:
+        """Pickle a job into the run folder."""
+        content = pickle.dumps(job)
+        path.write_bytes(content)
+        return cls(str(path), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What came of one chunk."""
+
+    index: tuple[int, int]
+    analysed: bool
+    """False where the chunk held nothing to analyse."""
+    seconds: float
+
+
+def run_chunk(file: JobFile, index: tuple[int, int]) -> ChunkReport:
+    """Work on one chunk and write it: the one task of a file-backed run."""
+    start = time.perf_counter()
+    job = _loaded(file.path, file.digest)
+    chunk = job.plan.at(*index)
+    block = apply_chunk(job.kernel, job.pair, job.plan, chunk)
+    try:
+        if block is None:
+            job.store.blank(chunk)
+        else:
+            job.store.write(chunk, block)
+    except OSError as error:
+        if error.errno in _DISK or not job.store.path.exists():
+            raise StorageError(f"{job.store.path}: {error.strerror or error}") from error
+        raise
+    return ChunkReport(index, block is not None, time.perf_counter() - start)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str, digest: str) -> Job:
+    """The job, unpickled once per process, and only if it is the one that the client wrote."""
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RuntimeError(f"{path} changed while the run was going on; start the command again.")
+    return pickle.loads(content)

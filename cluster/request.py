@@ -1,0 +1,216 @@
+"""What was asked for, checked and turned into something that can run; nothing is computed yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import shapely
+from distributed import Client
+
+from ..kernels.kernel import Kernel
+from ..kernels.methods import DEFAULT, check_resolution, load_method
+from ..scenes.errors import NothingToAnalyse, Refused
+from ..scenes.footprints import Footprints, read_footprints
+from ..scenes.grid import gsd, region_of
+from ..scenes.pair import Pair, Source, make_pair
+from ..scenes.scene import ReadError
+from .budget import Budget, make_budget
+from .connect import worker_count, worker_memory
+from .fingerprint import fingerprint_file, sha256_file
+
+_VERSIONS = ("aftermap", "torch", "dask", "zarr", "rasterio", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One assessment as asked for; the names are those of the command line."""
+
+    pre: Source | None = None
+    post: Source
+    out: Path = Path("run")
+    method: str = DEFAULT
+    weights: Path | None = None
+    footprints: Path | None = None
+    aoi: Path | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    grid: str = "post"
+    resolution: float | None = None
+    bands: Sequence[int] | None = None
+    scale: tuple[float, float] | None = None
+    crs: str | None = None
+    gcps: bool = False
+    coregister: bool = False
+    match_colour: bool = False
+    chunk: int | None = None
+    halo: int | None = None
+    cluster: str | Client = "local"
+    workers: int | None = None
+    memory: str | int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    hash_inputs: bool = False
+    """Record the SHA-256 of whole input files too."""
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that passed every check."""
+
+    request: Request
+    kernel: Kernel
+    pair: Pair
+    budget: Budget
+    footprints: Footprints | None
+
+    def facts(self) -> dict[str, object]:
+        """What makes this run this run: two runs with the same facts have the same outputs.
+
+        The chunk size and the cluster are left out: they change no bit.
+        """
+        kernel = {k: v for k, v in self.kernel.facts().items() if k != "weights"}
+        request, pair = self.request, self.pair
+        return {
+            "inputs": self._inputs(),
+            "method": kernel,
+            "window": {"core_px": self.kernel.window.core, "halo_px": self.kernel.window.halo},
+            "grid": {
+                "crs": pair.grid.crs.to_wkt(),
+                "transform": list(pair.grid.affine)[:6],
+                "shape": list(pair.grid.shape),
+                "region": list(self.budget.plan.region),
+            },
+            "area": None if pair.area is None else shapely.to_wkt(pair.area, rounding_precision=9),
+            "options": {
+                "bands": [list(raster.bands) for scene in pair.images for raster in scene.rasters],
+                "scale": request.scale,
+                "gcps": request.gcps,
+                "coregister": request.coregister,
+                "match_colour": request.match_colour,
+            },
+        }
+
+    def _inputs(self) -> dict[str, object]:
+        named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
+        files = {
+            name: [raster.path for raster in scene.rasters] for name, scene in named.items()
+        }
+        if self.request.footprints is not None:
+            files["footprints"] = [str(self.request.footprints)]
+        return {name: [self._file(path) for path in paths] for name, paths in files.items()}
+
+    def _file(self, path: str) -> dict[str, object]:
+        facts = fingerprint_file(path)
+        return facts | ({"sha256": sha256_file(path)} if self.request.hash_inputs else {})
+
+
+def prepare(request: Request, probe: bool = True) -> Prepared:
+    """Check a request from end to end: method, images, grid, area, footprints, plan.
+
+    Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
+    Refused or NothingToAnalyse in words.
+    """
+    options = {k: v for k, v in (("precision", request.precision), ("halo", request.halo)) if v not in (None, "auto")}
+    kernel = load_method(request.method, request.weights, request.device, **options)
+    _check_images(request, kernel)
+    pair = make_pair(
+        request.pre if "pre" in kernel.inputs else None,
+        request.post,
+        grid=request.grid,
+        resolution=request.resolution,
+        bbox=request.bbox,
+        aoi=request.aoi,
+        bands=request.bands,
+        scale=request.scale,
+        crs=request.crs,
+        gcps=request.gcps,
+    )
+    _check_pixels(pair, kernel)
+    check_resolution(kernel, pair.grid)
+    workers = worker_count(request.cluster, request.workers)
+    region = region_of(pair.grid, pair.area)
+    budget = make_budget(
+        kernel,
+        (pair.grid.shape[0], pair.grid.shape[1]),
+        region,
+        workers,
+        worker_memory(request.memory, workers),
+        request.chunk,
+        request.out,
+        probe,
+    )
+    footprints = None
+    if request.footprints is not None:
+        row0, col0, row1, col1 = budget.plan.region
+        footprints = read_footprints(request.footprints, pair.grid[row0:row1, col0:col1])
+    _check_something_valid(pair, budget)
+    return Prepared(request, kernel, pair, budget, footprints)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run was made with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
+
+
+def describe(prepared: Prepared) -> str:
+    """The plan in words, for `aftermap plan` and `--dry-run`."""
+    plan, budget, pair = prepared.budget.plan, prepared.budget, prepared.pair
+    height, width = plan.region_shape
+    lines = [
+        f"scene      {width} x {height} px at {gsd(pair.grid):.3g} m, {height * width / 1e6:.1f} Mpx",
+        f"method     {prepared.kernel.method}, window {plan.window.core} + 2 x {plan.window.halo} px halo",
+        f"chunks     {len(plan)} of {plan.chunk} px ({plan.window_count} windows)",
+        f"overhead   {plan.overhead:.2f} px seen per px of the scene (halo and edges)",
+        f"workers    {budget.workers}, peak memory {budget.peak_bytes / 2**30:.2f} GiB each "
+        f"(may use {budget.limit_bytes / 2**30:.2f} GiB)",
+        f"disk       up to {budget.disk_bytes / 2**30:.2f} GiB of {budget.free_bytes / 2**30:.1f} GiB free",
+        f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
+    ]
+    notes = [note for scene in pair.images for raster in scene.rasters for note in raster.notes]
+    return "\n".join(lines + [f"note       {note}" for note in notes])
+
+
+def _check_images(request: Request, kernel: Kernel) -> None:
+    if "pre" in kernel.inputs and request.pre is None:
+        raise Refused(
+            f"{kernel.method} compares a before and an after image, and only one image was given. "
+            "Give both: aftermap assess PRE POST -o RUN. No method in this version works on the "
+            "after image alone."
+        )
+
+
+def _check_pixels(pair: Pair, kernel: Kernel) -> None:
+    for scene in pair.images:
+        raster = scene.rasters[0]
+        if scene.count != kernel.bands:
+            raise Refused(
+                f"{kernel.method} reads {kernel.bands} bands, and {scene.count} were chosen of "
+                f"{raster.path}. Name {kernel.bands} with --bands."
+            )
+        if scene.dtype != "uint8":
+            raise Refused(
+                f"{raster.path} holds {raster.dtype} values, and {kernel.method} reads 0-255. Say "
+                "which values are black and white with --scale LOW HIGH, for example --scale 0 2047."
+            )
+
+
+def _check_something_valid(pair: Pair, budget: Budget) -> None:
+    """Refuse a scene without a single valid pixel; an overview settles it for all but odd scenes."""
+    _, seen = pair.overview(1024)
+    if seen.valid.any():
+        return
+    for chunk in budget.plan:
+        try:
+            if pair.read(chunk.row0, chunk.col0, chunk.row1, chunk.col1).valid.any():
+                return
+        except ReadError:
+            return
+    raise NothingToAnalyse(
+        "No pixel can be analysed: every pixel of "
+        f"{' or '.join(scene.name for scene in pair.images)} is nodata in the area asked for. "
+        "Check the images' nodata values and masks, and --bbox and --aoi."
+    )

@@ -1,0 +1,59 @@
+"""A finished run, read when asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import rioxarray  # noqa: F401  (registers the .rio accessor)
+import xarray as xr
+
+from ..scenes.layer import decode
+from .folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outputs of an assessment."""
+
+    path: Path
+
+    @property
+    def layers(self) -> xr.Dataset:
+        """The layers, lazily: codes as uint8 with 255 not analysed, probabilities as float32 with NaN."""
+        stored = xr.open_zarr(
+            RunFolder(self.path).store, consolidated=False, mask_and_scale=False, decode_coords="all"
+        )
+        return stored.map(
+            lambda layer: layer if layer.attrs.get("kind") == "class" else layer.copy(data=layer.data.map_blocks(decode, dtype="float32")),
+            keep_attrs=True,
+        )
+
+    @property
+    def buildings(self) -> gpd.GeoDataFrame:
+        """One row per building, or per damage area for binary methods without footprints."""
+        return gpd.read_parquet(self.path / "buildings.parquet")
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Counts and areas per damage class."""
+        return pd.read_csv(self.path / "summary.csv")
+
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.path / "report.html"
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """run.json."""
+        return RunFolder(self.path).read()
+
+    @property
+    def quarantined(self) -> list[dict[str, Any]]:
+        """Chunks that could not be worked on, with the reason."""
+        return list(self.record.get("quarantined", []))

@@ -1,0 +1,1 @@
+"""One window's work, and joining windows: kernels, apply, stitching, tally."""

@@ -1,0 +1,224 @@
+"""A trained network as a kernel: pickled as path, digest and options, loaded once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.card import Card
+from ..models.checkpoint import load, read_card
+from ..scenes.errors import Refused
+from ..scenes.layer import FULL, Layer
+from ..scenes.pair import Pair
+from ..scenes.plan import Window
+
+Precision = Literal["fp32", "bf16"]
+
+_GRADED = (
+    Layer("damage", "class"),
+    Layer("damage_probability", "probability"),
+    Layer("building_probability", "probability"),
+    Layer("p_none", "probability"),
+    Layer("p_minor", "probability"),
+    Layer("p_major", "probability"),
+    Layer("p_destroyed", "probability"),
+)
+_BINARY = (Layer("damage", "class"), Layer("damage_probability", "probability"))
+
+
+@dataclass(frozen=True)
+class NetworkKernel:
+    """A change network on windows; holds no tensors, so it travels in a task as a few hundred bytes."""
+
+    weights: str
+    """Path of the safetensors file; its card lies beside it."""
+    card: Card
+    device: str
+    """"cpu" or "cuda"."""
+    precision: Precision
+    window: Window
+
+    inputs = ("pre", "post")
+
+    @property
+    def method(self) -> str:
+        """The card's method."""
+        return self.card.method
+
+    @property
+    def bands(self) -> int:
+        """Bands per image."""
+        return self.card.bands
+
+    @property
+    def batch(self) -> int:
+        """One window on a CPU, where more gain nothing; as many as 16 Mpx on a GPU."""
+        return 1 if self.device == "cpu" else max(1, 16_000_000 // self.window.size**2)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Damage and probabilities; the level probabilities only for graded networks."""
+        return _BINARY if self.card.classes == 1 else _GRADED
+
+    @property
+    def resolution(self) -> tuple[float, float]:
+        """The card's range of ground sample distances, m."""
+        return self.card.resolution
+
+    @property
+    def threshold(self) -> float | None:
+        """The card's threshold for binary networks."""
+        return self.card.threshold if self.card.classes == 1 else None
+
+    @property
+    def window_bytes(self) -> int:
+        """Activations at full resolution dominate: both branches' first stage, skips and decoder."""
+        return self.window.size**2 * 16 * 4 * 14
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Interpreter, torch and the raster libraries, measured, and the weights."""
+        return 450 << 20
+
+    def facts(self) -> dict[str, object]:
+        """Weights, digest, precision and device for provenance and fingerprint."""
+        return {
+            "method": self.method,
+            "network": self.card.network,
+            "network_options": dict(self.card.options),
+            "weights": self.weights,
+            "weights_sha256": self.card.sha256,
+            "precision": self.precision,
+            "device": self.device,
+        }
+
+    def fitted(self, pair: Pair) -> NetworkKernel:
+        """Itself: a trained network learns nothing from the scene."""
+        return self
+
+    def __call__(
+        self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """Run the network on windows; see Kernel."""
+        try:
+            return self._run(pre, post, valid)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
+
+    @torch.inference_mode()
+    def _run(self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+        network = _loaded(self.weights, self.card.sha256, self.device, self.precision)
+        seen = torch.from_numpy(valid).to(self.device)[:, None]
+        logits = network(self._normalise(pre, seen), self._normalise(post, seen))
+        halo = self.window.halo
+        if halo:
+            logits = logits[..., halo:-halo, halo:-halo]
+        return self._outputs(logits.float())
+
+    def _normalise(self, image: np.ndarray, seen: Tensor) -> Tensor:
+        """uint8 windows to the network's dtype, zero (the mean colour) where nothing was measured."""
+        card = self.card
+        x = torch.from_numpy(image).to(self.device)
+        x = x.to(memory_format=torch.channels_last, dtype=torch.float32)
+        mean = torch.tensor(card.mean, device=self.device).view(1, -1, 1, 1) * card.scale
+        std = torch.tensor(card.std, device=self.device).view(1, -1, 1, 1) * card.scale
+        x = ((x - mean) / std).mul_(seen)
+        return x.to(torch.bfloat16) if self.precision == "bf16" else x
+
+    def _outputs(self, logits: Tensor) -> dict[str, np.ndarray]:
+        if self.card.classes == 1:
+            probability = torch.sigmoid(logits[:, 0])
+            damage = (probability > self.card.threshold).to(torch.uint8) * 5
+            return {"damage": damage.cpu().numpy(), "damage_probability": _bytes(probability)}
+        probabilities = torch.softmax(logits, dim=1)
+        stored = {
+            "building_probability": 1 - probabilities[:, 0],
+            "damage_probability": probabilities[:, 2:].sum(dim=1),
+            "p_none": probabilities[:, 1],
+            "p_minor": probabilities[:, 2],
+            "p_major": probabilities[:, 3],
+            "p_destroyed": probabilities[:, 4],
+        }
+        damage = probabilities.max(dim=1).indices.to(torch.uint8)
+        return {"damage": damage.cpu().numpy()} | {k: _bytes(v) for k, v in stored.items()}
+
+
+def network_kernel(
+    method: str,
+    weights: str,
+    device: str = "cpu",
+    precision: str = "auto",
+    halo: int | None = None,
+) -> NetworkKernel:
+    """Make a kernel of a weights file, checked now: the file is loaded once and kept.
+
+    `precision` "auto" is the card's, or fp32 where the machine has no bf16 arithmetic. A `halo`
+    other than the card's must be a multiple of the network's stride.
+    """
+    card = read_card(weights)
+    load(weights, method=method)
+    chosen = _precision(card, precision, device)
+    window = card.window if halo is None else Window(card.core, halo)
+    if window.halo % card.stride:
+        raise Refused(
+            f"--halo {halo} is not a multiple of {card.stride} px, the stride of {method}. "
+            f"Give {-(-window.halo // card.stride) * card.stride}."
+        )
+    return NetworkKernel(weights, card, device, chosen, window)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Fold every BatchNorm that directly follows a convolution in a Sequential into it (eval only)."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            _fold_sequence(module)
+    return network
+
+
+def _fold_sequence(sequence: nn.Sequential) -> None:
+    names = list(sequence._modules)
+    for first, second in zip(names, names[1:], strict=False):
+        conv, norm = sequence._modules[first], sequence._modules[second]
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
+            transposed = isinstance(conv, nn.ConvTranspose2d)
+            sequence._modules[first] = nn.utils.fuse_conv_bn_eval(conv, norm, transpose=transposed)
+            sequence._modules[second] = nn.Identity()
+
+
+@lru_cache(maxsize=4)
+def _loaded(weights: str, digest: str, device: str, precision: Precision) -> nn.Module:
+    """The network, ready to run; once per process. Refuses weights that changed since the plan."""
+    network, card = load(weights)
+    if card.sha256 != digest:
+        raise Refused(f"{weights} changed since the run was planned; start it again with --fresh.")
+    network = fold_batch_norm(network).to(device=device, memory_format=torch.channels_last)
+    return network.to(torch.bfloat16) if precision == "bf16" else network
+
+
+def _precision(card: Card, asked: str, device: str) -> Precision:
+    if asked == "fp32" or (asked == "auto" and card.precision == "fp32"):
+        return "fp32"
+    if asked not in ("auto", "bf16"):
+        raise Refused(f"--precision {asked!r} is unknown; give auto, fp32 or bf16.")
+    if asked == "auto" and not has_bf16(device):
+        return "fp32"
+    return "bf16"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device computes bf16 natively; emulation is slower than fp32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _bytes(probability: Tensor) -> np.ndarray:
+    return (probability * FULL).round_().to(torch.uint8).cpu().numpy()

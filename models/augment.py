@@ -1,0 +1,194 @@
+"""Random crops and changes of training chips, each a function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from ..scenes.layer import NOT_ANALYSED
+from .chips import Chip
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How strongly chips are changed. The defaults suit synthetic scenes, whose look must not be
+    learnt; `PLAIN` changes nothing."""
+
+    scale: float = 0.25
+    """Largest change of the pixel size, as a share."""
+    rotate: float = 20.0
+    """Largest turn in degrees, on top of flips and quarter turns."""
+    shear: float = 0.06
+    """Largest shear."""
+    shift: float = 3.0
+    """Largest misregistration of before against after, px."""
+    light: float = 1.0
+    """Strength of the changes of light, colour, sharpness and noise; 0 turns them off."""
+    apart: bool = True
+    """Draw those changes separately for before and after; paper 001 draws them together."""
+    blank: float = 0.1
+    """Probability that a strip along a side is blank, as at the edge of a scene."""
+    seek: int = 2
+    """Number of crops drawn, of which the one with most damage is taken."""
+
+
+PLAIN = Augment(0, 0, 0, 0, 0, blank=0, seek=1)
+
+FOLDER = Augment(scale=0.1, rotate=20, shear=0.02, shift=1.0, light=0.6, apart=False, blank=0.05)
+"""For chips of real imagery, which already differ in light between the dates."""
+
+
+def draw(chip: Chip, size: int, augment: Augment, key: tuple[int, int, int]) -> Chip:
+    """Crop and change a chip: (size, size) px, uint8; the same for the same key.
+
+    Labels are taken from the nearest pixel, images bilinearly; both follow one affine map, up to
+    the misregistration of the before image. What lies outside of the chip is 0, label 255.
+    """
+    rng = np.random.default_rng([word & 0xFFFFFFFF for word in key])
+    centre = _centre(chip.codes, size, augment.seek, rng)
+    matrix = _matrix(augment, rng)
+    slip = rng.uniform(-augment.shift, augment.shift, 2)
+    pre = _sample(chip.pre, matrix, centre + slip, size, order=1)
+    post = _sample(chip.post, matrix, centre, size, order=1)
+    codes = _sample(chip.codes[None], matrix, centre, size, order=0, fill=NOT_ANALYSED)[0]
+    pre, post = recolour(pre, post, augment, rng)
+    if rng.random() < augment.blank:
+        _blank(pre if rng.random() < 0.5 else post, codes, rng)
+    return Chip(pre, post, codes)
+
+
+def recolour(
+    pre: np.ndarray, post: np.ndarray, augment: Augment, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change light, colour, sharpness and noise of both images, uint8 (3, h, w); black stays."""
+    if augment.light <= 0:
+        return pre, post
+    first, second = rng.spawn(2)
+    if not augment.apart:
+        state = first.bit_generator.state
+        second.bit_generator.state = state
+    return _develop(pre, augment.light, first), _develop(post, augment.light, second)
+
+
+def _centre(codes: np.ndarray, size: int, seek: int, rng: np.random.Generator) -> np.ndarray:
+    """Row and column of a crop's centre, px; where the chip allows, the crop lies inside."""
+    half = (size - 1) / 2
+    low = np.minimum(half, (np.array(codes.shape) - 1) / 2)
+    high = np.maximum(np.array(codes.shape) - 1 - half, (np.array(codes.shape) - 1) / 2)
+    best, most = (low + high) / 2, -1
+    for _ in range(seek):
+        # Whole pixels of offset keep a plain crop a plain copy.
+        centre = low + rng.integers(0, (high - low).astype(int) + 1)
+        top, left = np.maximum(centre - half, 0).astype(int)
+        part = codes[top : top + size : 4, left : left + size : 4]
+        damage = int(np.count_nonzero((part >= 2) & (part != NOT_ANALYSED)))
+        if damage > most:
+            best, most = centre, damage
+    return best
+
+
+def _matrix(augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A map of crop offsets to chip offsets, 2 × 2: flips, quarter turns, scale, turn, shear."""
+    turn = np.deg2rad(rng.uniform(-augment.rotate, augment.rotate))
+    scale = np.exp(rng.uniform(-1, 1) * np.log1p(augment.scale))
+    shear = rng.uniform(-augment.shear, augment.shear)
+    cos, sin = np.cos(turn), np.sin(turn)
+    matrix = scale * np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, shear], [0, 1]])
+    if augment == PLAIN:
+        return matrix
+    quarter = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), int(rng.integers(4)))
+    return matrix @ quarter @ np.diag([1, rng.choice([-1, 1])])
+
+
+def _sample(
+    image: np.ndarray, matrix: np.ndarray, centre: np.ndarray, size: int, order: int, fill: int = 0
+) -> np.ndarray:
+    half = (size - 1) / 2
+    offset = centre - matrix @ np.array([half, half])
+    if np.array_equal(matrix, np.eye(2)) and np.array_equal(offset, np.rint(offset)):
+        order = 0  # on the pixel grid, where interpolation could only cost time
+    out = np.empty((len(image), size, size), np.uint8)
+    for band, target in zip(image, out, strict=True):
+        ndimage.affine_transform(
+            band, matrix, offset, output=target, output_shape=(size, size), order=order, cval=fill
+        )
+    return out
+
+
+def _blank(image: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> None:
+    """Black out a strip along one side, in place, and leave it out of the labels."""
+    depth = int(rng.integers(4, image.shape[-1] // 3))
+    strip = (slice(None), slice(0, depth)) if rng.random() < 0.5 else (slice(0, depth), slice(None))
+    if rng.random() < 0.5:
+        image, codes = image[:, ::-1, ::-1], codes[::-1, ::-1]
+    image[:, *strip] = 0
+    codes[strip] = NOT_ANALYSED
+
+
+def _develop(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
+    """Another sensor, another day: sharpness, light, colour, haze, noise, compression."""
+    black = ~image.any(axis=0)
+    x = _sharpness(image, light, rng).astype(np.float32) / 255
+    gains = np.exp(rng.normal(0, 0.07 * light, (3, 1, 1)) + rng.normal(0, 0.15 * light))
+    x = x * gains.astype(np.float32)
+    mean = x.mean()
+    x = mean + (x - mean) * np.float32(np.exp(rng.normal(0, 0.18 * light)))
+    grey = x.mean(axis=0, keepdims=True)
+    x = grey + (x - grey) * np.float32(np.exp(rng.normal(-0.05, 0.25 * light)))
+    x = x + (rng.normal(0, 0.04 * light) + rng.normal(0, 0.015 * light, (3, 1, 1))).astype(
+        np.float32
+    )
+    x = np.clip(x, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.2 * light)))
+    if rng.random() < 0.3 * light:
+        veil = _smooth_field(x.shape[-1], rng) * np.float32(rng.uniform(0.05, 0.4))
+        colour = rng.uniform(0.75, 0.95) + rng.normal(0, 0.02, (3, 1, 1))
+        x = x + (colour.astype(np.float32) - x) * veil
+    if rng.random() < 0.3 * light:
+        x = x * (1 + np.float32(rng.uniform(-0.3, 0.3)) * _smooth_field(x.shape[-1], rng))
+    if rng.random() < 0.6 * light:
+        level = rng.uniform(0, 0.025) * light
+        x = x + rng.standard_normal(x.shape, dtype=np.float32) * np.float32(level)
+    out = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    if rng.random() < 0.4 * light:
+        out = _compressed(out, int(rng.integers(40, 95)))
+    out[:, black] = 0
+    return out
+
+
+def _sharpness(image: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
+    """Blurred, sharpened, resampled through a coarser grid, or as it was."""
+    choice = rng.random()
+    amount = rng.random()
+    if choice < 0.3 * light:
+        return ndimage.gaussian_filter(image, (0, *2 * (0.3 + 0.9 * amount,)))
+    if choice < 0.45 * light:
+        x = image.astype(np.float32)
+        halo = x - ndimage.gaussian_filter(x, (0, 1, 1))
+        return np.clip(x + (0.3 + amount) * halo, 0, 255).astype(np.uint8)
+    if choice < 0.65 * light:
+        side = image.shape[-1]
+        coarse = max(8, round(side / (1.2 + amount)))
+        picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        picture = picture.resize((coarse, coarse), Image.Resampling.BOX)
+        picture = picture.resize((side, side), Image.Resampling.BICUBIC)
+        return np.asarray(picture).transpose(2, 0, 1)
+    return image
+
+
+def _smooth_field(side: int, rng: np.random.Generator) -> np.ndarray:
+    """A field in 0-1 that varies over about half an image, fp32 (side, side)."""
+    knots = Image.fromarray(rng.random((4, 4), dtype=np.float32))
+    return np.clip(np.asarray(knots.resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    """Through JPEG and back; uint8 (3, h, w)."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(
+        buffer, "JPEG", quality=quality
+    )
+    return np.asarray(Image.open(buffer)).transpose(2, 0, 1).copy()

@@ -1,0 +1,39 @@
+"""Bare networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..scenes.errors import UsageError
+from .change import ChangeNet
+
+NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
+    "fc-ef": partial(ChangeNet, "ef"),
+    "fc-siam-conc": partial(ChangeNet, "conc"),
+    "fc-siam-diff": partial(ChangeNet, "diff"),
+}
+"""Name of a network to the call that makes it; a new network is one more line here."""
+
+
+def build(name: str, **options: Any) -> torch.nn.Module:
+    """Make a network with random weights, without any normalisation inside.
+
+    The networks of paper 001 ("fc-ef", "fc-siam-conc", "fc-siam-diff") take `size` ("small",
+    "medium", "large", "daudt"), `classes` (1 or 5), `in_channels` and `dropout`; see `ChangeNet`.
+    Raises UsageError for an unknown name or option.
+    """
+    if name not in NETWORKS:
+        raise UsageError(
+            f"Unknown network {name!r}. Valid names: {', '.join(sorted(NETWORKS))}. "
+            f"Change --method."
+        )
+    try:
+        return NETWORKS[name](**options)
+    except TypeError as error:
+        raise UsageError(
+            f"Network {name!r} does not take the options {options}: {error}."
+        ) from None

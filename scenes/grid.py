@@ -1,0 +1,135 @@
+"""The analysis grid: which pixels, how large on the ground, and which part of it is wanted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from pyproj import Geod
+from rasterio.features import geometry_mask
+
+from .errors import NothingToAnalyse, Refused
+from .raster import local_file
+
+_GEOD = Geod(ellps="WGS84")
+
+
+def pixel_metres(grid: GeoBox) -> tuple[float, float]:
+    """Height and width of the centre pixel on the ground, geodesic metres."""
+    rows, cols = grid.shape
+    middle = grid.affine * (cols / 2, rows / 2)
+    right = grid.affine * (cols / 2 + 1, rows / 2)
+    below = grid.affine * (cols / 2, rows / 2 + 1)
+    points = [Geometry(shapely.Point(p), grid.crs).to_crs("EPSG:4326").coords[0] for p in (middle, right, below)]
+    (lon, lat), (lon_x, lat_x), (lon_y, lat_y) = points
+    width = _GEOD.inv(lon, lat, lon_x, lat_x)[2]
+    height = _GEOD.inv(lon, lat, lon_y, lat_y)[2]
+    return height, width
+
+
+def gsd(grid: GeoBox) -> float:
+    """Ground sample distance: the side, in metres, of a square as large as the centre pixel."""
+    return math.sqrt(math.prod(pixel_metres(grid)))
+
+
+def at_resolution(grid: GeoBox, metres: float) -> GeoBox:
+    """The same ground with square pixels of `metres`, from the same upper left corner."""
+    if not (metres > 0 and math.isfinite(metres)):
+        raise Refused(f"--resolution {metres} is not a length in metres; give one above 0.")
+    height, width = pixel_metres(grid)
+    shape = (
+        max(1, math.ceil(grid.shape[0] * height / metres - 1e-6)),
+        max(1, math.ceil(grid.shape[1] * width / metres - 1e-6)),
+    )
+    return GeoBox(shape, grid.affine * Affine.scale(metres / width, metres / height), grid.crs)
+
+
+def overview_grid(grid: GeoBox, side: int) -> GeoBox:
+    """A coarser grid over the same ground, at most `side` pixels long."""
+    factor = max(1.0, max(grid.shape) / side)
+    shape = max(1, round(grid.shape[0] / factor)), max(1, round(grid.shape[1] / factor))
+    scale = Affine.scale(grid.shape[1] / shape[1], grid.shape[0] / shape[0])
+    return GeoBox(shape, grid.affine * scale, grid.crs)
+
+
+def area_of_interest(
+    grid: GeoBox,
+    bbox: tuple[float, float, float, float] | None,
+    aoi: str | Path | None,
+) -> shapely.Geometry | None:
+    """The wanted area in the grid's CRS: `bbox` (W, S, E, N in EPSG:4326) and `aoi` polygons in any CRS.
+
+    None means everything. Raises Refused when either makes no sense, NothingToAnalyse when they
+    do not touch the grid.
+    """
+    area = None
+    if bbox is not None:
+        west, south, east, north = bbox
+        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+            raise Refused(
+                f"--bbox {west} {south} {east} {north} is not west south east north in degrees "
+                "with west < east and south < north."
+            )
+        box = Geometry(shapely.box(west, south, east, north), "EPSG:4326")
+        area = box.to_crs(grid.crs, resolution="auto").geom
+    if aoi is not None:
+        polygons = _read_polygons(aoi, grid)
+        area = polygons if area is None else area.intersection(polygons)
+    if area is not None and not area.intersects(grid.extent.geom):
+        raise NothingToAnalyse(
+            f"The area asked for ({_bounds(area)}) does not touch the image "
+            f"({_bounds(grid.extent.geom)}). Check --bbox (W S E N in degrees) and --aoi."
+        )
+    return area
+
+
+def region_of(grid: GeoBox, area: shapely.Geometry | None) -> tuple[int, int, int, int]:
+    """Row and column bounds (row0, col0, row1, col1) of an area on the grid."""
+    if area is None:
+        return 0, 0, grid.shape[0], grid.shape[1]
+    left, bottom, right, top = area.bounds
+    inverse = ~grid.affine
+    corners = [inverse * (x, y) for x in (left, right) for y in (bottom, top)]
+    cols, rows = zip(*corners, strict=True)
+    row0, col0 = max(0, math.floor(min(rows))), max(0, math.floor(min(cols)))
+    row1, col1 = min(grid.shape[0], math.ceil(max(rows))), min(grid.shape[1], math.ceil(max(cols)))
+    return min(row0, grid.shape[0] - 1), min(col0, grid.shape[1] - 1), max(row1, row0 + 1), max(col1, col0 + 1)
+
+
+def inside(grid: GeoBox, area: shapely.Geometry | None, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
+    """Which pixels of a window have their centre in the area: bool (h, w)."""
+    shape = row1 - row0, col1 - col0
+    if area is None:
+        return np.ones(shape, bool)
+    # In pixel coordinates of the full grid, so that a pixel is judged alike in every window.
+    inverse = ~grid.affine
+    pixels = shapely.transform(area, lambda xy: np.column_stack(inverse * (xy[:, 0], xy[:, 1])))
+    near = shapely.clip_by_rect(pixels, col0 - 1, row0 - 1, col1 + 1, row1 + 1)
+    if near.is_empty:
+        return np.zeros(shape, bool)
+    return geometry_mask([near], shape, Affine.translation(col0, row0), invert=True)
+
+
+def _read_polygons(path: str | Path, grid: GeoBox) -> shapely.Geometry:
+    file = local_file(path)
+    try:
+        frame = pyogrio.read_dataframe(file, columns=[])
+    except Exception as error:  # pyogrio raises several kinds, all meaning the same here
+        raise Refused(f"--aoi {file} cannot be read as vector data: {error}") from error
+    if frame.crs is None:
+        raise Refused(f"--aoi {file} has no coordinate system; save it with one.")
+    polygons = frame.to_crs(grid.crs.to_wkt()).geometry.force_2d().make_valid()
+    kept = polygons[polygons.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
+    if kept.empty or kept.area.sum() == 0:
+        raise Refused(f"--aoi {file} holds {len(frame)} features, none of them a polygon.")
+    return kept.union_all()
+
+
+def _bounds(area: shapely.Geometry) -> str:
+    return ", ".join(f"{value:.6g}" for value in area.bounds)

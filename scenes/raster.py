@@ -1,0 +1,283 @@
+"""One raster file: its header checked at the door, and a handle per thread to read it with."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+
+from .errors import Refused
+
+MAX_PIXELS = 100_000_000_000
+"""Largest raster that is planned at all; a small sparse file can declare far more than it holds."""
+
+MAX_BLOCK_BYTES = 1 << 30
+"""Largest internal block that is read; one block is the least that can be decoded."""
+
+_MAGIC = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\x00\x00\x00\x0cjP": "JP2OpenJPEG",
+}
+_LOSSY = {"jpeg", "webp", "jpeg2000", "lerc"}
+_HANDLES = 64
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The header of one raster file, checked; picklable, reopened in each thread."""
+
+    path: str
+    driver: str
+    width: int
+    height: int
+    crs: str
+    """WKT."""
+    transform: Affine
+    """Pixel to `crs`; with `gcps`, that of the image once placed by them."""
+    bands: tuple[int, ...]
+    """1-based indices of the bands that are read, in the order red, green, blue."""
+    dtype: str
+    scale: tuple[float, float] | None
+    """Source values that become 0 and 255; None keeps the source's own values."""
+    nodata: float | None
+    masked: bool
+    """Whether the file itself says which pixels are valid (nodata, alpha or mask band)."""
+    alpha: bool
+    lossy: bool
+    """Whether compression smears values, so that black is not exactly black."""
+    block: tuple[int, int]
+    gcps: bool
+    """Whether the file is placed by its ground control points or RPCs instead of a transform."""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype of pixels as read: uint8 once a scale is declared."""
+        return "uint8" if self.scale else self.dtype
+
+
+def open_raster(
+    path: str | Path,
+    *,
+    bands: Sequence[int] | None = None,
+    scale: tuple[float, float] | None = None,
+    crs: str | None = None,
+    gcps: bool = False,
+) -> Raster:
+    """Check one raster file's header and describe it; no pixel is read.
+
+    `bands` are 1-based, `scale` = (low, high) source values mapped to 0-255, `crs` supplies a
+    missing coordinate system, `gcps` places the image by its control points or RPCs.
+    Raises Refused, in words, for anything that cannot be read or placed.
+    """
+    file = local_file(path)
+    driver = _driver(file)
+    try:
+        with rasterio.open(file, driver=driver) as source:
+            _check_size(source, file)
+            found_crs, shape, transform = _georeference(source, file, crs, gcps)
+            chosen, notes = _choose_bands(source, file, bands)
+            dtype = source.dtypes[chosen[0] - 1]
+            _check_scale(scale, dtype, file)
+            flags = set(source.mask_flag_enums[chosen[0] - 1])
+            compression = source.compression.value.lower() if source.compression else ""
+            return Raster(
+                path=str(file),
+                driver=driver,
+                width=shape[1],
+                height=shape[0],
+                crs=found_crs,
+                transform=transform,
+                bands=chosen,
+                dtype=dtype,
+                scale=scale,
+                nodata=source.nodatavals[chosen[0] - 1],
+                masked=flags != {MaskFlags.all_valid},
+                alpha=MaskFlags.alpha in flags,
+                lossy=compression in _LOSSY,
+                block=source.block_shapes[0],
+                gcps=gcps,
+                notes=notes,
+            )
+    except RasterioError as error:
+        raise Refused(
+            f"{file} begins like a {driver} file but cannot be opened: {error}. "
+            "Its header is damaged or cut off; fetch the file again."
+        ) from error
+
+
+def local_file(path: str | Path) -> Path:
+    """The path of an existing local file; network and virtual paths are refused."""
+    text = str(path)
+    if "://" in text or text.startswith("/vsi") or text.lstrip().startswith("<"):
+        raise Refused(
+            f"{text[:200]!r} is not a local file. aftermap reads local rasters only; "
+            "download it first and give the file's path."
+        )
+    file = Path(text).expanduser()
+    if not file.exists():
+        raise Refused(f"{file} does not exist. Check the path given for the image.")
+    if not file.is_file():
+        raise Refused(f"{file} is not a file. Give an image file, or a folder of them.")
+    return file.resolve()
+
+
+def _driver(file: Path) -> str:
+    """The reader for a file by its first bytes, from a short list of drivers that open nothing else."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise Refused(f"{file} cannot be read: {error.strerror}.") from error
+    for magic, driver in _MAGIC.items():
+        if head.startswith(magic):
+            return driver
+    if not head:
+        raise Refused(f"{file} is empty (0 bytes); fetch the file again.")
+    hint = " A VRT can point at any file, so give its tiles or their folder." if b"<VRT" in head else ""
+    raise Refused(
+        f"{file} is not an image that aftermap reads: it starts with {head[:8]!r}. "
+        f"GeoTIFF, JPEG 2000, JPEG and PNG are read.{hint}"
+    )
+
+
+def _check_size(source: rasterio.DatasetReader, file: Path) -> None:
+    pixels = source.width * source.height
+    if source.count < 1:
+        raise Refused(f"{file} has no bands.")
+    if pixels > MAX_PIXELS:
+        raise Refused(
+            f"{file} declares {source.width} x {source.height} = {pixels:.2g} px in "
+            f"{file.stat().st_size} bytes; at most {MAX_PIXELS:.0e} px are read. "
+            "Cut it into tiles and give their folder."
+        )
+    rows, cols = source.block_shapes[0]
+    item = np.dtype(source.dtypes[0]).itemsize
+    # A striped file may give its blocks the image's width; only what lies in the image is decoded.
+    block = min(rows, source.height) * cols * item * source.count
+    if block > MAX_BLOCK_BYTES or cols > 2 * max(source.width, 1 << 16):
+        raise Refused(
+            f"{file} stores its pixels in blocks of {cols} x {rows} px ({block:.2g} bytes); "
+            f"at most {MAX_BLOCK_BYTES:.0e} bytes are decoded at once. "
+            "Rewrite it with tiles, for example gdal_translate -co TILED=YES."
+        )
+
+
+def _georeference(
+    source: rasterio.DatasetReader, file: Path, crs: str | None, gcps: bool
+) -> tuple[str, tuple[int, int], Affine]:
+    points, _ = source.gcps
+    if gcps:
+        if not points and not source.rpcs:
+            raise Refused(f"{file} has neither ground control points nor RPCs; leave out --gcps.")
+        with WarpedVRT(source, **placement(source)) as vrt:
+            return vrt.crs.to_wkt(), (vrt.height, vrt.width), vrt.transform
+    found = source.crs.to_wkt() if source.crs else None
+    if found is None and crs is not None:
+        found = rasterio.CRS.from_user_input(crs).to_wkt()
+    if source.transform.is_identity:
+        if points or source.rpcs:
+            raise Refused(
+                f"{file} has no transform, only {len(points)} ground control points"
+                f"{' and RPCs' if source.rpcs else ''}. Give --gcps to place it by them."
+            )
+        raise Refused(
+            f"{file} has no georeference: neither a transform, nor control points, nor RPCs. "
+            "Put a world file beside it and give its coordinate system with --crs."
+        )
+    if found is None:
+        raise Refused(
+            f"{file} has no coordinate system. Give it with --crs, for example --crs EPSG:32637."
+        )
+    values = list(source.transform)[:6]
+    if not all(math.isfinite(v) for v in values) or source.transform.is_degenerate:
+        raise Refused(f"{file} has an unusable transform {tuple(values)}: its pixels have no area.")
+    return found, source.shape, source.transform
+
+
+def placement(source: rasterio.DatasetReader) -> dict[str, object]:
+    """The warp options that place an image by its ground control points or, without any, its RPCs."""
+    points, points_crs = source.gcps
+    if points:
+        return {"src_crs": points_crs}
+    return {"src_crs": "EPSG:4326", "METHOD": "RPC"}
+
+
+def _choose_bands(
+    source: rasterio.DatasetReader, file: Path, bands: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Red, green and blue: as asked, as the file declares, or refused; never guessed silently."""
+    if bands is not None:
+        wrong = [b for b in bands if not 1 <= b <= source.count]
+        if wrong or not bands:
+            raise Refused(
+                f"{file} has {source.count} bands, but --bands asked for {list(bands)}; "
+                f"bands are counted from 1."
+            )
+        return tuple(bands), ()
+    colours = list(source.colorinterp)
+    wanted = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    if all(colour in colours for colour in wanted):
+        return tuple(colours.index(colour) + 1 for colour in wanted), ()
+    shown = ", ".join(colour.name for colour in colours[:8])
+    if source.count == 3:
+        return (1, 2, 3), (f"{file.name}: bands 1, 2, 3 taken as red, green, blue ({shown})",)
+    raise Refused(
+        f"{file} has {source.count} band{'s' if source.count > 1 else ''} ({shown}), and none is "
+        "declared as red, green and blue. Say which to use with --bands, for example --bands 1 2 3"
+        f"{' or --bands 1 1 1' if source.count == 1 else ''}."
+    )
+
+
+def _check_scale(scale: tuple[float, float] | None, dtype: str, file: Path) -> None:
+    if "complex" in dtype:
+        raise Refused(f"{file} holds {dtype} values; aftermap reads real-valued images.")
+    if scale is not None and not (scale[1] > scale[0] and all(map(math.isfinite, scale))):
+        raise Refused(f"--scale {scale[0]} {scale[1]} is not a range for {file}: give LOW < HIGH.")
+
+
+class _Handles(threading.local):
+    """The open datasets of one thread, the least recently used closed first."""
+
+    def __init__(self) -> None:
+        self.opened: OrderedDict[object, rasterio.DatasetReader] = OrderedDict()
+
+
+_handles = _Handles()
+
+
+def handle(raster: Raster) -> rasterio.DatasetReader:
+    """This thread's open dataset of a raster; GDAL handles must not be shared between threads."""
+    return keep(raster.path, lambda: rasterio.open(raster.path, driver=raster.driver))
+
+
+def keep(key: object, opener):  # type: ignore[no-untyped-def]
+    """This thread's open dataset under `key`, opened by `opener` the first time."""
+    opened = _handles.opened
+    if key not in opened:
+        opened[key] = opener()
+        while len(opened) > _HANDLES:
+            opened.popitem(last=False)[1].close()
+    opened.move_to_end(key)
+    return opened[key]
+
+
+def close_handles() -> None:
+    """Close this thread's datasets, so that files can be replaced under them."""
+    while _handles.opened:
+        _handles.opened.popitem()[1].close()

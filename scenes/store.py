@@ -1,0 +1,137 @@
+"""The Zarr store of a run: one array per layer, one shard per chunk, `damage` written last.
+
+A chunk is done when its `damage` shard exists; nothing else has to be remembered to resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import zarr
+from odc.geo.geobox import GeoBox
+from zarr.codecs import BloscCodec
+
+from .layer import NOT_ANALYSED, Layer
+from .plan import Chunk, Plan
+
+LAST = "damage"
+"""The layer whose shard says that a chunk is done."""
+
+_INNER = 512
+"""Largest side of the blocks inside a shard, so that a viewer need not decode a whole chunk."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The layers of one run on disk; picklable, opened anew in each process."""
+
+    path: Path
+    plan: Plan
+    layers: tuple[Layer, ...]
+
+    def create(self, grid: GeoBox, attributes: Mapping[str, object]) -> None:
+        """Make the empty arrays; `grid` is the georeference of the plan's region."""
+        root = zarr.create_group(self.path, attributes=dict(attributes))
+        height, width = self.plan.region_shape
+        for layer in self.layers:
+            side = self.plan.chunk // layer.every
+            root.create_array(
+                layer.name,
+                shape=(-(-height // layer.every), -(-width // layer.every)),
+                dtype="uint8",
+                shards=(side, side),
+                chunks=(_inner(side), _inner(side)),
+                compressors=BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle"),
+                fill_value=NOT_ANALYSED,
+                dimension_names=("y", "x") if layer.every == 1 else (f"y_{layer.every}", f"x_{layer.every}"),
+                attributes={"kind": layer.kind, "every": layer.every, "grid_mapping": "spatial_ref"},
+                config={"write_empty_chunks": True},
+            )
+        _georeference(root, grid)
+
+    @cached_property
+    def _arrays(self) -> dict[str, zarr.Array]:
+        root = zarr.open_group(self.path, mode="r+")
+        return {
+            layer.name: root[layer.name].with_config({"write_empty_chunks": True})
+            for layer in self.layers
+        }
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "plan": self.plan, "layers": self.layers}
+
+    def write(self, chunk: Chunk, values: Mapping[str, np.ndarray]) -> None:
+        """Write one chunk's layers (uint8, at each layer's own resolution), `damage` last."""
+        for layer in sorted(self.layers, key=lambda layer: layer.name == LAST):
+            self._arrays[layer.name][self._cells(layer, chunk)] = values[layer.name]
+
+    def blank(self, chunk: Chunk) -> None:
+        """Write a chunk in which there is nothing to analyse."""
+        cells = {layer.name: self._cells(layer, chunk) for layer in self.layers}
+        self.write(
+            chunk,
+            {
+                name: np.full([s.stop - s.start for s in where], NOT_ANALYSED, np.uint8)
+                for name, where in cells.items()
+            },
+        )
+
+    def done(self, chunk: Chunk) -> bool:
+        """Whether a chunk's `damage` shard exists."""
+        i, j = chunk.index
+        return (self.path / LAST / "c" / str(i) / str(j)).exists()
+
+    def discard(self, chunk: Chunk) -> None:
+        """Remove what an unfinished chunk left behind: it reads as not analysed everywhere."""
+        i, j = chunk.index
+        for layer in self.layers:
+            (self.path / layer.name / "c" / str(i) / str(j)).unlink(missing_ok=True)
+
+    def read(self, name: str, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
+        """Stored bytes of one layer in half-open pixels of the full raster, cut to the region."""
+        layer = next(layer for layer in self.layers if layer.name == name)
+        return self._arrays[name][self._slices(layer, row0, col0, row1, col1)]
+
+    def read_chunk(self, name: str, chunk: Chunk) -> np.ndarray:
+        """Stored bytes of one layer in one chunk."""
+        return self.read(name, chunk.row0, chunk.col0, chunk.row1, chunk.col1)
+
+    def _cells(self, layer: Layer, chunk: Chunk) -> tuple[slice, slice]:
+        return self._slices(layer, chunk.row0, chunk.col0, chunk.row1, chunk.col1)
+
+    def _slices(
+        self, layer: Layer, row0: int, col0: int, row1: int, col1: int
+    ) -> tuple[slice, slice]:
+        top, left, bottom, right = self.plan.region
+        rows = max(row0 - top, 0), min(row1, bottom) - top
+        cols = max(col0 - left, 0), min(col1, right) - left
+        return (
+            slice(rows[0] // layer.every, -(-rows[1] // layer.every)),
+            slice(cols[0] // layer.every, -(-cols[1] // layer.every)),
+        )
+
+
+def _inner(side: int) -> int:
+    """The largest power-of-two fraction of a shard's side that is at most 512 cells."""
+    inner = side
+    while inner > _INNER and inner % 2 == 0:
+        inner //= 2
+    return inner
+
+
+def _georeference(root: zarr.Group, grid: GeoBox) -> None:
+    """Write pixel-centre coordinates and a CF `spatial_ref`, so that rioxarray knows the place."""
+    for name, values in (("y", grid.coords[grid.dims[0]].values), ("x", grid.coords[grid.dims[1]].values)):
+        array = root.create_array(name, shape=values.shape, dtype="float64", dimension_names=(name,))
+        array[:] = values
+    transform = " ".join(repr(float(v)) for v in grid.affine.to_gdal())
+    root.create_array(
+        "spatial_ref",
+        shape=(),
+        dtype="int32",
+        attributes={"crs_wkt": grid.crs.to_wkt(), "spatial_ref": grid.crs.to_wkt(), "GeoTransform": transform},
+    )
