@@ -20,7 +20,7 @@ from .connect import connected
 from .fingerprint import digest
 from .folder import RunFolder
 from .futures import Failure, run_bounded
-from .job import ChunkReport, Job, JobFile, StorageError, run_chunk
+from .job import Job, JobFile, StorageError, run_chunk
 from .progress import RunProgress
 from .request import Prepared, Request, prepare, versions
 from .run import Run
@@ -123,7 +123,12 @@ def _opening(
 ) -> dict[str, Any]:
     """What run.json says when the first chunk starts."""
     notes = [note for scene in pair.images for raster in scene.rasters for note in raster.notes]
-    if shift is not None and shift.confidence > 0 and shift.length_px > LARGE and not prepared.request.coregister:
+    if (
+        shift is not None
+        and shift.confidence > 0
+        and shift.length_px > LARGE
+        and not prepared.request.coregister
+    ):
         notes.append(
             f"before and after are {shift.length_px:.1f} px apart; --coregister corrects the shift"
         )
@@ -134,7 +139,9 @@ def _opening(
         "started": record.get("started", time.strftime("%FT%TZ", time.gmtime())),
         "plan": prepared.budget.to_dict() | {"chunk_px": plan.chunk, "chunks": len(plan)},
         "method": kernel.facts(),
-        "shift": None if shift is None else shift.to_dict() | {"corrected": prepared.request.coregister},
+        "shift": None
+        if shift is None
+        else shift.to_dict() | {"corrected": prepared.request.coregister},
         "colour": [list(band) for band in pair.colour],
         "versions": versions(),
         "notes": notes,

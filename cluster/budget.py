@@ -78,7 +78,9 @@ def make_budget(
     """
     if chunk is not None and chunk < 1:
         raise Refused(f"--chunk {chunk} is no size in pixels; give at least 1.")
-    plan = Plan.of(shape, kernel.window, chunk or _choose(kernel, shape, region, workers, memory), region)
+    plan = Plan.of(
+        shape, kernel.window, chunk or _choose(kernel, shape, region, workers, memory), region
+    )
     peak = peak_bytes(kernel, plan)
     if peak > memory:
         raise Refused(

@@ -92,18 +92,22 @@ def worker_memory(memory: str | int | None, workers: int) -> int:
         try:
             return int(dask.utils.parse_bytes(memory))
         except ValueError:
-            raise UsageError(f"--memory {memory!r} is no amount of memory; give for example 4GiB.") from None
+            raise UsageError(
+                f"--memory {memory!r} is no amount of memory; give for example 4GiB."
+            ) from None
     return int(psutil.virtual_memory().available * 0.9 / workers)
 
 
 def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalCluster:
     count = workers or cores()
-    with dask.config.set({
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-        # A chunk is retried on other workers before it is set aside; see `futures`.
-        "distributed.scheduler.allowed-failures": 2,
-        "distributed.worker.memory.terminate": 0.98,
-    }):
+    with dask.config.set(
+        {
+            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+            # A chunk is retried on other workers before it is set aside; see `futures`.
+            "distributed.scheduler.allowed-failures": 2,
+            "distributed.worker.memory.terminate": 0.98,
+        }
+    ):
         return LocalCluster(
             n_workers=1 if kind == "threads" else count,
             threads_per_worker=count if kind == "threads" else 1,
@@ -123,7 +127,9 @@ def _start_cuda(workers: int | None) -> LocalCluster:
             f'--cluster cuda needs dask-cuda ({error}). Install it with pip install "aftermap[gpu]".'
         ) from error
     try:
-        return LocalCUDACluster(n_workers=workers, host="127.0.0.1", dashboard_address="127.0.0.1:0")
+        return LocalCUDACluster(
+            n_workers=workers, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        )
     except Exception as error:  # NVML raises its own hierarchy when there is no driver
         raise Refused(
             f"--cluster cuda was asked for, but no GPU can be used here ({type(error).__name__}: "

@@ -51,9 +51,15 @@ class RunFolder:
                 "another folder with -o."
             ) from None
         except OSError as error:
-            raise Refused(f"{self.path} cannot be written to: {error.strerror}. Give another folder with -o.") from error
+            raise Refused(
+                f"{self.path} cannot be written to: {error.strerror}. Give another folder with -o."
+            ) from error
         try:
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+            owner = {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "since": time.strftime("%F %T"),
+            }
             (self.path / ".owner").write_text(json.dumps(owner))
             yield
         finally:
@@ -101,7 +107,15 @@ class RunFolder:
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing that aftermap did not make."""
         shutil.rmtree(self.store, ignore_errors=True)
-        for pattern in ("*.tif", "buildings.*", "summary.csv", "report.html", ".*.part*", ".job", "run.json"):
+        for pattern in (
+            "*.tif",
+            "buildings.*",
+            "summary.csv",
+            "report.html",
+            ".*.part*",
+            ".job",
+            "run.json",
+        ):
             for file in self.path.glob(pattern):
                 file.unlink()
 

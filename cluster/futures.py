@@ -59,7 +59,9 @@ def map_ordered(
     todo = iter(items)
     room = _in_flight(client)
     while True:
-        waiting.extend(client.submit(function, item, pure=False) for item in islice(todo, room - len(waiting)))
+        waiting.extend(
+            client.submit(function, item, pure=False) for item in islice(todo, room - len(waiting))
+        )
         if not waiting:
             return
         yield waiting.popleft().result()

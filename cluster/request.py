@@ -96,9 +96,7 @@ class Prepared:
 
     def _inputs(self) -> dict[str, object]:
         named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
-        files = {
-            name: [raster.path for raster in scene.rasters] for name, scene in named.items()
-        }
+        files = {name: [raster.path for raster in scene.rasters] for name, scene in named.items()}
         if self.request.footprints is not None:
             files["footprints"] = [str(self.request.footprints)]
         return {name: [self._file(path) for path in paths] for name, paths in files.items()}
@@ -114,7 +112,11 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
     Refused or NothingToAnalyse in words.
     """
-    options = {k: v for k, v in (("precision", request.precision), ("halo", request.halo)) if v not in (None, "auto")}
+    options = {
+        k: v
+        for k, v in (("precision", request.precision), ("halo", request.halo))
+        if v not in (None, "auto")
+    }
     kernel = load_method(request.method, request.weights, request.device, **options)
     _check_images(request, kernel)
     pair = make_pair(

@@ -26,10 +26,17 @@ class Run:
     def layers(self) -> xr.Dataset:
         """The layers, lazily: codes as uint8 with 255 not analysed, probabilities as float32 with NaN."""
         stored = xr.open_zarr(
-            RunFolder(self.path).store, consolidated=False, mask_and_scale=False, decode_coords="all"
+            RunFolder(self.path).store,
+            consolidated=False,
+            mask_and_scale=False,
+            decode_coords="all",
         )
         return stored.map(
-            lambda layer: layer if layer.attrs.get("kind") == "class" else layer.copy(data=layer.data.map_blocks(decode, dtype="float32")),
+            lambda layer: (
+                layer
+                if layer.attrs.get("kind") == "class"
+                else layer.copy(data=layer.data.map_blocks(decode, dtype="float32"))
+            ),
             keep_attrs=True,
         )
 

@@ -52,7 +52,9 @@ def run_block(kernel: Kernel, pre: np.ndarray, post: np.ndarray, valid: np.ndarr
         now, size = places[:batch], kernel.window.size
         try:
             results = kernel(
-                _cut(pre, now, core, size), _cut(post, now, core, size), _cut(valid, now, core, size)
+                _cut(pre, now, core, size),
+                _cut(post, now, core, size),
+                _cut(valid, now, core, size),
             )
         except MemoryError:
             if batch == 1:
@@ -218,11 +220,17 @@ def _run_tile(
     pads = tiling.padding(0, i), tiling.padding(1, j)
     padded = np.pad(stack, ((0, 0), *pads))
     images, valid = padded[:-1], padded[-1].astype(bool)
-    pre, post = (images[: kernel.bands], images[kernel.bands :]) if len(images) > kernel.bands else (images[:0], images)
+    pre, post = (
+        (images[: kernel.bands], images[kernel.bands :])
+        if len(images) > kernel.bands
+        else (images[:0], images)
+    )
     block = run_block(kernel, pre, post, valid)
     height, width = tiling.rows[i], tiling.cols[j]
-    top, left = ((tiling.origin[0] + sum(tiling.rows[:i])) % kernel.window.core,
-                 (tiling.origin[1] + sum(tiling.cols[:j])) % kernel.window.core)
+    top, left = (
+        (tiling.origin[0] + sum(tiling.rows[:i])) % kernel.window.core,
+        (tiling.origin[1] + sum(tiling.cols[:j])) % kernel.window.core,
+    )
     packed = np.empty((1, 1), object)
     packed[0, 0] = {
         layer.name: block[layer.name][
@@ -253,7 +261,10 @@ def _masked(values: np.ndarray, valid: np.ndarray, layer: Layer) -> np.ndarray:
     if layer.every > 1:
         rows, cols = (np.arange(0, n, layer.every) for n in valid.shape)
         seen = np.add.reduceat(np.add.reduceat(valid, rows, axis=0, dtype=np.int64), cols, axis=1)
-        sizes = [np.diff(np.append(starts, n)) for starts, n in zip((rows, cols), valid.shape, strict=True)]
+        sizes = [
+            np.diff(np.append(starts, n))
+            for starts, n in zip((rows, cols), valid.shape, strict=True)
+        ]
         valid = 2 * seen >= np.outer(*sizes)
     return np.where(valid, values, np.uint8(NOT_ANALYSED))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +17,7 @@ from ..scenes.errors import Refused
 from ..scenes.layer import Layer, encode
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
+from ..scenes.scene import ReadError
 
 _SMOOTH = 7
 """Side of the box, px, over which a baseline averages."""
@@ -38,13 +39,13 @@ class Baseline:
     """Score that counts as damage, grey values; None until fitted."""
     window: Window = Window(512, 16)
 
-    inputs = ("pre", "post")
-    bands = 3
-    batch = 4
-    layers = (Layer("damage", "class"), Layer("damage_probability", "probability"))
-    resolution = (0.01, 30.0)
-    threshold = 0.5
-    fixed_bytes = 300 << 20
+    inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
+    bands: ClassVar[int] = 3
+    batch: ClassVar[int] = 4
+    layers: ClassVar[tuple[Layer, ...]] = (Layer("damage", "class"), Layer("damage_probability", "probability"))
+    resolution: ClassVar[tuple[float, float]] = (0.01, 30.0)
+    threshold: ClassVar[float | None] = 0.5
+    fixed_bytes: ClassVar[int] = 300 << 20
 
     @property
     def window_bytes(self) -> int:
@@ -53,7 +54,12 @@ class Baseline:
 
     def facts(self) -> dict[str, object]:
         """The fitted level, for provenance."""
-        return {"method": self.method, "weights_sha256": "", "precision": "fp32", "level": self.level}
+        return {
+            "method": self.method,
+            "weights_sha256": "",
+            "precision": "fp32",
+            "level": self.level,
+        }
 
     def fitted(self, pair: Pair) -> Baseline:
         """With Otsu's threshold over at most 36 tiles spread over the scene."""
@@ -91,7 +97,10 @@ class Baseline:
         return np.abs(spreads[1] - spreads[0])
 
     def _scores_of(self, pair: Pair, row: int, col: int) -> np.ndarray:
-        pixels = pair.read(row, col, row + _FIT_TILE, col + _FIT_TILE)
+        try:
+            pixels = pair.read(row, col, row + _FIT_TILE, col + _FIT_TILE)
+        except ReadError:
+            return np.empty(0, np.float32)
         score = self._score(pixels.pre[None], pixels.post[None])[0]
         return score[ndimage.binary_erosion(pixels.valid, iterations=_SMOOTH)]
 
@@ -100,4 +109,6 @@ def _tiles(pair: Pair) -> list[tuple[int, int]]:
     """Corners of the tiles that a threshold is fitted to: spread evenly over the grid."""
     down, across = (max(1, n // _FIT_TILE) for n in pair.grid.shape)
     step = max(1, int(np.ceil(np.sqrt(down * across / _FIT_TILES))))
-    return [(i * _FIT_TILE, j * _FIT_TILE) for i in range(0, down, step) for j in range(0, across, step)]
+    return [
+        (i * _FIT_TILE, j * _FIT_TILE) for i in range(0, down, step) for j in range(0, across, step)
+    ]

@@ -53,7 +53,12 @@ def load_method(
             f"and give them with --weights; {DEFAULT} comes with weights."
         )
     return _make(
-        network_kernel, name, options, method=name, weights=str(file.absolute()), device=choose_device(device)
+        network_kernel,
+        name,
+        options,
+        method=name,
+        weights=str(file.absolute()),
+        device=choose_device(device),
     )
 
 
@@ -80,7 +85,9 @@ def predict(pair: xr.Dataset, method: Kernel, chunk: int = 2048) -> xr.Dataset:
     stored = apply(method, pair, chunk)
     return stored.map(
         lambda layer: (
-            layer if layer.attrs["kind"] == "class" else layer.copy(data=layer.data.map_blocks(decode, dtype="float32"))
+            layer
+            if layer.attrs["kind"] == "class"
+            else layer.copy(data=layer.data.map_blocks(decode, dtype="float32"))
         ),
         keep_attrs=True,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from itertools import pairwise
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class NetworkKernel:
     precision: Precision
     window: Window
 
-    inputs = ("pre", "post")
+    inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
 
     @property
     def method(self) -> str:
@@ -185,7 +186,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 def _fold_sequence(sequence: nn.Sequential) -> None:
     names = list(sequence._modules)
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in pairwise(names):
         conv, norm = sequence._modules[first], sequence._modules[second]
         if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
             transposed = isinstance(conv, nn.ConvTranspose2d)

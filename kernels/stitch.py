@@ -18,8 +18,8 @@ import shapely
 from rasterio.features import shapes as polygonise
 
 from ..scenes.plan import Chunk, Plan
-from ..scenes.store import LAST, Store, names
-from .tally import count, measured, pixels
+from ..scenes.store import LAST, Store
+from .tally import count, measured, names, pixels
 
 
 @dataclass(frozen=True)

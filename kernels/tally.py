@@ -16,9 +16,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from ..scenes.layer import NOT_ANALYSED
+from ..scenes.layer import NOT_ANALYSED, Layer
 from ..scenes.plan import Chunk, Plan
-from ..scenes.store import LAST, Store, names
+from ..scenes.store import LAST, Store
 
 CODES: tuple[int, ...] = (0, 1, 2, 3, 4, 5, NOT_ANALYSED)
 """The damage codes that are counted, in the order of the first columns of a tally."""
@@ -37,6 +37,11 @@ def columns(layers: Sequence[str]) -> tuple[str, ...]:
     """The names of a tally's columns: a count per code, then a sum and a count per layer."""
     counts = [f"code_{code}" for code in CODES]
     return (*counts, *(f"{part}_{name}" for name in measured(layers) for part in ("sum", "n")))
+
+
+def names(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The names of layers, in order."""
+    return tuple(layer.name for layer in layers)
 
 
 def measured(layers: Sequence[str]) -> tuple[str, ...]:

@@ -82,8 +82,8 @@ def _centre(codes: np.ndarray, size: int, seek: int, rng: np.random.Generator) -
     best, most = (low + high) / 2, -1
     for _ in range(seek):
         # Whole pixels of offset keep a plain crop a plain copy.
-        centre = low + rng.integers(0, (high - low).astype(int) + 1)
-        top, left = np.maximum(centre - half, 0).astype(int)
+        centre = low + rng.integers(0, (high - low).astype(int) + 1).astype(float)
+        top, left = (max(0, int(place - half)) for place in centre)
         part = codes[top : top + size : 4, left : left + size : 4]
         damage = int(np.count_nonzero((part >= 2) & (part != NOT_ANALYSED)))
         if damage > most:

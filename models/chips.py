@@ -261,8 +261,9 @@ def _read(path: Path, bands: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            # Naming the drivers keeps GDAL from following a VRT that is called .png.
-            with rasterio.open(path, driver=["PNG", "GTiff"]) as source:
+            # Naming the driver keeps GDAL from following a VRT that is called .png.
+            driver = "PNG" if path.suffix.lower() == ".png" else "GTiff"
+            with rasterio.open(path, driver=driver) as source:
                 if source.count < bands or source.dtypes[0] != "uint8":
                     raise Refused(
                         f"{path} has {source.count} bands of {source.dtypes[0]}; chips need "

@@ -11,6 +11,7 @@ from skimage.registration import phase_cross_correlation
 from .errors import Refused
 from .grid import pixel_metres
 from .pair import Pair
+from .scene import ReadError
 
 TILE = 256
 """Side of a measured tile, px."""
@@ -86,7 +87,10 @@ def _places(shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 def _tile_shift(pair: Pair, row: int, col: int) -> tuple[float, float] | None:
     """Rows and columns that move one tile's before image onto its after image."""
-    pixels = pair.read(row, col, row + TILE, col + TILE)
+    try:
+        pixels = pair.read(row, col, row + TILE, col + TILE)
+    except ReadError:
+        return None
     if pixels.valid.mean() < 0.9:
         return None
     pre, post = (np.nan_to_num(p.astype(np.float32)).mean(axis=0) for p in pixels[:2])

@@ -12,6 +12,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 from scipy import ndimage
 
@@ -64,9 +65,12 @@ def find_collar(raster: Raster) -> Collar | None:
     factor = max(1.0, max(raster.height, raster.width) / OVERVIEW)
     shape = (max(1, round(raster.height / factor)), max(1, round(raster.width / factor)))
     black = _LOSSY_BLACK if raster.lossy else 0
-    overview = handle(raster).read(
-        raster.bands, out_shape=(len(raster.bands), *shape), resampling=Resampling.nearest
-    )
+    try:
+        overview = handle(raster).read(
+            raster.bands, out_shape=(len(raster.bands), *shape), resampling=Resampling.nearest
+        )
+    except RasterioError:
+        return None  # a damaged file is told of chunk by chunk, where it is damaged
     labels, count = ndimage.label((overview <= black).all(axis=0))
     if not count:
         return None

@@ -26,7 +26,10 @@ def pixel_metres(grid: GeoBox) -> tuple[float, float]:
     middle = grid.affine * (cols / 2, rows / 2)
     right = grid.affine * (cols / 2 + 1, rows / 2)
     below = grid.affine * (cols / 2, rows / 2 + 1)
-    points = [Geometry(shapely.Point(p), grid.crs).to_crs("EPSG:4326").coords[0] for p in (middle, right, below)]
+    points = [
+        Geometry(shapely.Point(p), grid.crs).to_crs("EPSG:4326").coords[0]
+        for p in (middle, right, below)
+    ]
     (lon, lat), (lon_x, lat_x), (lon_y, lat_y) = points
     width = _GEOD.inv(lon, lat, lon_x, lat_x)[2]
     height = _GEOD.inv(lon, lat, lon_y, lat_y)[2]
@@ -99,10 +102,17 @@ def region_of(grid: GeoBox, area: shapely.Geometry | None) -> tuple[int, int, in
     cols, rows = zip(*corners, strict=True)
     row0, col0 = max(0, math.floor(min(rows))), max(0, math.floor(min(cols)))
     row1, col1 = min(grid.shape[0], math.ceil(max(rows))), min(grid.shape[1], math.ceil(max(cols)))
-    return min(row0, grid.shape[0] - 1), min(col0, grid.shape[1] - 1), max(row1, row0 + 1), max(col1, col0 + 1)
+    return (
+        min(row0, grid.shape[0] - 1),
+        min(col0, grid.shape[1] - 1),
+        max(row1, row0 + 1),
+        max(col1, col0 + 1),
+    )
 
 
-def inside(grid: GeoBox, area: shapely.Geometry | None, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
+def inside(
+    grid: GeoBox, area: shapely.Geometry | None, row0: int, col0: int, row1: int, col1: int
+) -> np.ndarray:
     """Which pixels of a window have their centre in the area: bool (h, w)."""
     shape = row1 - row0, col1 - col0
     if area is None:

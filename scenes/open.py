@@ -8,7 +8,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import odc.geo.xr  # noqa: F401  (registers the .odc accessor)
+import odc.geo.xr
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from dask.base import tokenize

@@ -85,7 +85,9 @@ class Pair:
     def _matched(self, pre: np.ndarray, seen: np.ndarray) -> np.ndarray:
         if not self.colour:
             return pre
-        gain, offset = (np.array(v, np.float32)[:, None, None] for v in zip(*self.colour, strict=True))
+        gain, offset = (
+            np.array(v, np.float32)[:, None, None] for v in zip(*self.colour, strict=True)
+        )
         changed = np.clip(np.rint(pre * gain + offset), 0, 255).astype(pre.dtype)
         return np.where(seen, changed, pre.dtype.type(0))
 
@@ -140,7 +142,9 @@ def match_colour(pair: Pair) -> Pair:
 def acquisition_date(scene: Scene) -> str | None:
     """The date in a scene's file or folder name (YYYY-MM-DD or YYYYMMDD), or None."""
     for text in (scene.name, Path(scene.tiles[0].raster.path).parent.name):
-        found = re.search(r"(?<!\d)((?:19|20)\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)", text)
+        found = re.search(
+            r"(?<!\d)((?:19|20)\d\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)", text
+        )
         if found:
             return "-".join(found.groups())
     return None
@@ -174,7 +178,12 @@ def _choose_grid(pre: Scene | None, post: Scene, grid: str | GeoBox) -> GeoBox:
 def _check_overlap(pre: Scene, post: Scene) -> None:
     there = post.grid.extent.to_crs("EPSG:4326", resolution="auto").boundingbox
     here = pre.grid.extent.to_crs("EPSG:4326", resolution="auto").boundingbox
-    if here.left >= there.right or here.right <= there.left or here.bottom >= there.top or here.top <= there.bottom:
+    if (
+        here.left >= there.right
+        or here.right <= there.left
+        or here.bottom >= there.top
+        or here.top <= there.bottom
+    ):
         raise Refused(
             "The before and after images do not overlap: before lies at "
             f"{_degrees(here)}, after at {_degrees(there)} (west, south, east, north). "

@@ -149,7 +149,11 @@ def _driver(file: Path) -> str:
             return driver
     if not head:
         raise Refused(f"{file} is empty (0 bytes); fetch the file again.")
-    hint = " A VRT can point at any file, so give its tiles or their folder." if b"<VRT" in head else ""
+    hint = (
+        " A VRT can point at any file, so give its tiles or their folder."
+        if b"<VRT" in head
+        else ""
+    )
     raise Refused(
         f"{file} is not an image that aftermap reads: it starts with {head[:8]!r}. "
         f"GeoTIFF, JPEG 2000, JPEG and PNG are read.{hint}"

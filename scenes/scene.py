@@ -109,7 +109,10 @@ class Scene:
         values = np.zeros((self.count, *grid.shape), self.dtype)
         valid = np.zeros(grid.shape, bool)
         for tile in self.tiles:
-            pixels, good = _overview(tile, grid)
+            try:
+                pixels, good = _overview(tile, grid)
+            except RasterioError:
+                continue  # a damaged tile is missing from the picture; reading it says why
             _paste(values, valid, pixels, good, 0, 0)
         return values, valid
 
@@ -166,7 +169,10 @@ def _own_grid(grids: Sequence[GeoBox]) -> GeoBox:
         anchor, step = first.affine * (0, 0), (first.affine.a, -first.affine.e)
     else:
         box = first.extent.boundingbox
-        step = (math.hypot(first.affine.a, first.affine.d), math.hypot(first.affine.b, first.affine.e))
+        step = (
+            math.hypot(first.affine.a, first.affine.d),
+            math.hypot(first.affine.b, first.affine.e),
+        )
         anchor = (box.left, box.top)
     boxes = [grid.extent.to_crs(first.crs).boundingbox for grid in grids]
     left = math.floor((min(b.left for b in boxes) - anchor[0]) / step[0] + _ALIGNED)

@@ -47,8 +47,14 @@ class Store:
                 chunks=(_inner(side), _inner(side)),
                 compressors=BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle"),
                 fill_value=NOT_ANALYSED,
-                dimension_names=("y", "x") if layer.every == 1 else (f"y_{layer.every}", f"x_{layer.every}"),
-                attributes={"kind": layer.kind, "every": layer.every, "grid_mapping": "spatial_ref"},
+                dimension_names=("y", "x")
+                if layer.every == 1
+                else (f"y_{layer.every}", f"x_{layer.every}"),
+                attributes={
+                    "kind": layer.kind,
+                    "every": layer.every,
+                    "grid_mapping": "spatial_ref",
+                },
                 config={"write_empty_chunks": True},
             )
         _georeference(root, grid)
@@ -125,13 +131,22 @@ def _inner(side: int) -> int:
 
 def _georeference(root: zarr.Group, grid: GeoBox) -> None:
     """Write pixel-centre coordinates and a CF `spatial_ref`, so that rioxarray knows the place."""
-    for name, values in (("y", grid.coords[grid.dims[0]].values), ("x", grid.coords[grid.dims[1]].values)):
-        array = root.create_array(name, shape=values.shape, dtype="float64", dimension_names=(name,))
+    for name, values in (
+        ("y", grid.coords[grid.dims[0]].values),
+        ("x", grid.coords[grid.dims[1]].values),
+    ):
+        array = root.create_array(
+            name, shape=values.shape, dtype="float64", dimension_names=(name,)
+        )
         array[:] = values
     transform = " ".join(repr(float(v)) for v in grid.affine.to_gdal())
     root.create_array(
         "spatial_ref",
         shape=(),
         dtype="int32",
-        attributes={"crs_wkt": grid.crs.to_wkt(), "spatial_ref": grid.crs.to_wkt(), "GeoTransform": transform},
+        attributes={
+            "crs_wkt": grid.crs.to_wkt(),
+            "spatial_ref": grid.crs.to_wkt(),
+            "GeoTransform": transform,
+        },
     )

@@ -2,8 +2,8 @@
 
     scene = write("town", Synth(size=4096, seed=3))
 
-Everything is a function of the seed and of a pixel's place in the world, so that a scene is streamed
-to disk block by block, a training patch is rendered without files, and both are the same pixels.
+Everything is a function of the seed and of a pixel's place in the world, so that a scene is
+streamed to disk block by block, a training patch needs no files, and both are the same pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rasterio.windows import Window
 from .errors import Refused, UsageError
 from .layer import NOT_ANALYSED
 from .synth_block import Town
-from .synth_paint import HALO, Canvas, Look, paint, sense, shift
+from .synth_paint import HALO, Canvas, paint
+from .synth_sensor import Look, sense, shift
 from .synth_world import Building
 
 CRS = "EPSG:32637"
@@ -49,6 +50,8 @@ class Synth:
     buildings. False: one grid, one light, only damage differs."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.size, int | float | np.number):
+            object.__setattr__(self, "size", tuple(self.size))
         sides = self.shape
         if len(sides) != 2 or any(int(s) != s or s < 64 for s in sides):
             raise UsageError(
@@ -187,7 +190,9 @@ def write(
     done = 0
     for which, path in zip(WHICH, (scene.pre, scene.post, scene.truth), strict=True):
         part = path.with_name(f".{path.stem}.part.tif")
-        with rasterio.open(part, "w", **_profile(grids[which], which)) as target:
+        # GDAL would otherwise keep finished blocks in a share of the machine's memory.
+        env = rasterio.Env(GDAL_CACHEMAX=64)
+        with env, rasterio.open(part, "w", **_profile(grids[which], which)) as target:
             for row, col, height, width in _windows(grids[which]):
                 pixels = render(spec, which, row, col, height, width)
                 pixels = pixels.reshape(-1, height, width)
@@ -270,7 +275,7 @@ def _colour(values: np.ndarray) -> tuple[float, float, float]:
 def _canvas(spec: Synth, own: Grid, row: int, col: int, height: int, width: int) -> Canvas:
     world = _world(spec.seed, spec.extent)
     x, y = own.centres(row - HALO, col - HALO, height + 2 * HALO, width + 2 * HALO)
-    return Canvas(world, x, y, own.gsd)
+    return Canvas(world, x, y, own.gsd, min(0.5, spec.gsd))
 
 
 def _develop(spec: Synth, canvas: Canvas, after: bool, row: int, col: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,8 +30,8 @@ class _Builder:
         lines = [world.line(axis, edge) for axis, edge in enumerate(edges)]
         self.u0, self.u1 = float(lines[0][0] + inset[0][0]), float(lines[0][1] - inset[0][1])
         self.v0, self.v1 = float(lines[1][0] + inset[1][0]), float(lines[1][1] - inset[1][1])
-        self.plans: list[tuple] = []
-        """Buildings but for their damage, which is looked up for all of them at once."""
+        self.plans: list[tuple[Building, float]] = []
+        """Intact buildings and how fragile they are; they are struck all at once, in `finish`."""
         middle = world.place(float(lines[0].mean()), float(lines[1].mean()))
         reach = float(np.ptp(lines[0]) + np.ptp(lines[1])) / 2
         near = np.linspace(-reach, reach, 25)
@@ -75,33 +76,34 @@ class _Builder:
         palette = ROOFS[tone]
         base = np.array(palette[int(rng.integers(len(palette)))], float)
         colour = tuple(float(c) for c in base * rng.normal(1, 0.07) + rng.normal(0, 4, 3))
-        self.plans.append(
-            (
-                kind,
-                roof,
-                tuple((float(p), float(q), float(r), float(t)) for p, q, r, t in parts),
-                float(angle),
-                float(height),
-                colour,
-                fragile,
-                tuple(dice.tolist()),
-            )
+        intact = Building(
+            self.first_id + len(self.plans),
+            kind,
+            roof,
+            tuple((float(p), float(q), float(r), float(t)) for p, q, r, t in parts),
+            float(angle),
+            float(height),
+            (colour[0], colour[1], colour[2]),
+            1,
+            world.disaster,
+            tuple(dice.tolist()),
         )
+        self.plans.append((intact, fragile))
         return True
 
     def finish(self) -> Block:
         """Let the disaster strike, and hand the block over."""
         if not self.plans:
             return self.block
-        at = np.array([plan[2][0][:2] for plan in self.plans])
+        at = np.array([plan.parts[0][:2] for plan, _ in self.plans])
         x, y = at[:, 0], at[:, 1]
         severity = self.world.severity(x, y)
         depth, fire = self.world.flood(x, y), self.world.fire(x, y)
-        for n, (*looks, fragile, dice) in enumerate(self.plans):
+        for n, (plan, fragile) in enumerate(self.plans):
             level, cause = self.world.damage(
-                float(severity[n]) + fragile, float(depth[n]), float(fire[n]), dice
+                float(severity[n]) + fragile, float(depth[n]), float(fire[n]), plan.dice
             )
-            self.block.buildings.append(Building(self.first_id + n, *looks, level, cause, dice))
+            self.block.buildings.append(replace(plan, level=level, cause=cause))
         return self.block
 
     def slab(
@@ -148,6 +150,7 @@ def _suburb(b: _Builder) -> None:
     """Two rows of detached houses back to back, with drives, sheds, pools and trees."""
     rng = b.rng
     rural = rng.random() < 0.2
+    leafy = rng.gamma(2.0, 1.2)
     setback = rng.uniform(5, 10)
     depth = (b.v1 - b.v0) / 2
     drive = CONCRETE if rng.random() < 0.6 else GRAVEL
@@ -163,8 +166,19 @@ def _suburb(b: _Builder) -> None:
             if rng.random() < 0.25 and depth > 30:
                 house_l, house_w = house_w, house_l
             centre = front + inward * (setback + house_w / 2 + rng.normal(0, 0.8))
-            for _ in range(int(rng.poisson(1.5))):
-                b.tree(mid + rng.uniform(-lot, lot) / 2, front + inward * rng.uniform(22, depth))
+            for _ in range(int(rng.poisson(leafy))):
+                b.tree(
+                    mid + rng.uniform(-lot, lot) / 2,
+                    front + inward * rng.uniform(22, depth),
+                    1.6,
+                    6.2,
+                )
+            if rng.random() < 0.3:  # worn ground, a vegetable patch, a terrace
+                b.slab(
+                    mid + rng.uniform(-5, 5), front + inward * rng.uniform(22, depth - 4),
+                    rng.uniform(3, 9), rng.uniform(3, 7), DUST if rng.random() < 0.6 else CONCRETE,
+                    3.0,
+                )  # fmt: skip
             if rng.random() < 0.4:
                 b.tree(mid + rng.uniform(-lot, lot) / 2, front + inward * rng.uniform(0, setback))
             if rng.random() < 0.09:
@@ -292,10 +306,11 @@ def _shacks(b: _Builder) -> None:
                     if rng.random() < 0.86:
                         length, width = rng.uniform(5, step - 2), rng.uniform(4, step - 3.2)
                         flat = rng.random() < 0.15
+                        roof = "flat" if flat else "single" if rng.random() < 0.4 else "metal"
                         b.building(
-                            "shack", "flat" if flat else "single" if rng.random() < 0.4 else "metal",
-                            u, v, length, width, rng.uniform(2.4, 4), "flat" if flat else "metal",
-                            rng.normal(0, 0.06), False, rng.normal(0.01, 0.03),
+                            "shack", roof, u, v, length, width, rng.uniform(2.4, 4),
+                            "flat" if flat else "metal", rng.normal(0, 0.06), False,
+                            rng.normal(0.01, 0.03),
                         )  # fmt: skip
                     else:
                         b.tree(u, v, 1.5, 4.5)
@@ -350,7 +365,7 @@ class Town(World):
             FILLERS[self.district(k, l)](builder)
             _streets(builder)
         self._kept[k, l] = builder.finish()
-        if len(self._kept) > 800:
+        if len(self._kept) > 256:
             self._kept.popitem(last=False)
         return self._kept[k, l]
 

@@ -6,14 +6,12 @@ a scene rendered in pieces equals the scene rendered at once, bit for bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import ndimage
 
 from .synth_block import Town
 from .synth_roof import Facade, facade
-from .synth_texture import at_points, cloudy, grain, nearest, rubble, slow, smooth, woodland
+from .synth_sensor import Look, veil
+from .synth_texture import cloudy, grain, nearest, rubble, slow, woodland
 from .synth_world import DISTRICTS, Block, Building
 
 HALO = 7
@@ -23,44 +21,16 @@ Colour = tuple[float, float, float]
 Box = tuple[slice, slice]
 
 
-@dataclass(frozen=True)
-class Look:
-    """One date and sensor: what light, season and optics make of the same town."""
-
-    after: bool
-    key: int
-    """Tells the dates apart where chance decides: cars, noise, clouds."""
-    sun: tuple[float, float]
-    """Metres that a shadow reaches in x and y per metre of height."""
-    ambient: float
-    """Light in the shade as a share of full light."""
-    lush: Colour
-    dry: Colour
-    dryness: float
-    leaves: float
-    """0 bare trees, 1 in full leaf."""
-    leaf: Colour
-    gain: Colour
-    haze: Colour
-    blur: float
-    """Sigma of the point spread, px."""
-    noise: float
-    """Standard deviation of the sensor's noise, grey levels."""
-    warp: float
-    """Largest residual shift, px."""
-    cloud: float | None
-    """Threshold of the cloud field, in its standard deviations; None: a clear sky."""
-    busy: bool
-    """Whether cars, stalls and new buildings appear."""
-
-
 class Canvas:
     """A window of the town: what is the same at both dates."""
 
-    def __init__(self, world: Town, x: np.ndarray, y: np.ndarray, gsd: float) -> None:
+    def __init__(
+        self, world: Town, x: np.ndarray, y: np.ndarray, gsd: float, detail: float
+    ) -> None:
         self.world, self.x, self.y, self.gsd = world, x, y, gsd
         self.shape = (y.size, x.size)
-        self.fine = nearest(grain(), x, y, 0.5, 1)
+        # One cell of detail per pixel of the finer image, or fine images would look blocky.
+        self.fine = nearest(grain(), x, y, detail, 1)
         self.rough = nearest(cloudy(0.9), x, y, 0.5, 2)
         self.blocks: list[Block] = world.near(x[0] - 60, y[0] - 60, x[-1] + 60, y[-1] + 60)
         self.slow_water = slow(world.pond, x, y)
@@ -111,7 +81,7 @@ class Canvas:
         fields = [(158, 142, 104), (126, 130, 88), (150, 122, 94), (112, 124, 78)]
         for n, (kind, k, l) in enumerate(kinds):  # noqa: E741
             dice = np.random.default_rng([world.seed, 5, k & 0xFFFF, l & 0xFFFF]).random(4)
-            grass, dirt, density, _, _ = DISTRICTS[kind]
+            grass, dirt, density = DISTRICTS[kind]
             share[n] = grass + 0.16 * (dice[0] - 0.5)
             wood[n] = density * (0.5 + 1.2 * dice[1])
             soil = np.array((168, 150, 122)) * (0.85 + 0.2 * dice[2])
@@ -185,25 +155,30 @@ def paint(canvas: Canvas, look: Look) -> np.ndarray:
     strength = np.float32(0.45 + 0.55 * look.leaves)
     for tree in trees:
         _tree_shadow(canvas, shade, tree, look, strength)
-    light = 1 - shade * np.float32(1 - look.ambient)
-    for channel, blue in enumerate((0.0, 0.02, 0.07)):
-        image[channel] *= light + shade * np.float32(blue)
+    for channel, light in enumerate(_light(shade, look)):
+        image[channel] *= light
     if look.busy:
         for block in canvas.blocks:
             for n, car in enumerate(block.cars):
                 _car(canvas, image, car, look, n)
             if look.after:
                 for n, lot in enumerate(block.lots):
-                    _stall(canvas, image, lot, n)
+                    _new_building(canvas, image, lot, look, n)
     for building, face in standing:
-        face.roof(canvas, image, density, burnt, look.sun, building.level if look.after else 1)
+        hit = building.level if look.after else 1
+        face.roof(canvas, image, shade, density, burnt, look.sun, hit)
     if look.after:
-        _rubble(canvas, image, density, burnt)
+        _rubble(canvas, image, density, burnt, _light(shade, look))
     for tree in trees:
         _tree(canvas, image, tree, look)
     if look.cloud is not None:
-        _clouds(canvas, image, look)
+        veil(image, look, canvas.x, canvas.y, canvas.rough)
     return image
+
+
+def _light(shade: np.ndarray, look: Look) -> list[np.ndarray]:
+    """Light per channel, as a share of full sun: the sky lights the shade, and is blue."""
+    return [1 - shade * np.float32(1 - look.ambient - blue) for blue in (0.0, 0.02, 0.07)]
 
 
 def _ground(canvas: Canvas, look: Look) -> np.ndarray:
@@ -231,8 +206,7 @@ def _ground(canvas: Canvas, look: Look) -> np.ndarray:
         plane += walk * (np.float32((172, 168, 160)[channel]) - plane)
         plane += road * (tarmac * np.float32((1.0, 0.995, 0.985)[channel]) - plane)
         plane += line * np.float32(80)
-    if canvas.wood is not None:
-        _woods(canvas, image, look, road)
+    _woods(canvas, image, look, road)
     wet = np.clip(canvas.slow_water / gsd * 0.5 + 0.3 * rough + 0.5, 0, 1) * (1 - road)
     if wet.max() > 0:
         for channel, tone in enumerate((66, 80, 76)):
@@ -242,7 +216,8 @@ def _ground(canvas: Canvas, look: Look) -> np.ndarray:
 
 def _woods(canvas: Canvas, image: np.ndarray, look: Look, road: np.ndarray) -> None:
     """Closed woods, where a block's wood density and the vegetation field are high."""
-    assert canvas.wood is not None
+    if canvas.wood is None:
+        return
     height, shade = woodland()
     tall = nearest(height, canvas.x, canvas.y, 0.5)
     lean = np.hypot(*look.sun)
@@ -262,7 +237,7 @@ def _struck_ground(
 ) -> None:
     """Litter over the open ground of the worst zone, and its dust."""
     world = canvas.world
-    most = {"tornado": 0.42, "blast": 0.16, "quake": 0.03, "fire": 0.04, "flood": 0.10}
+    most = {"tornado": 0.5, "blast": 0.16, "quake": 0.03, "fire": 0.04, "flood": 0.10}
     amount = np.clip((severity - 0.74) * 4, 0, 1) * np.float32(most[world.disaster])
     amount *= np.clip(0.6 + 0.4 * canvas.rough, 0, 1.6)
     density += amount * np.where(canvas.kerb > 0, np.float32(1), np.float32(0.3))
@@ -312,7 +287,7 @@ def _tree_shadow(
     py = (canvas.y[box[0]] - y).astype(np.float32)[:, None]
     along = np.clip((px * dx + py * dy) / np.float32(dx * dx + dy * dy), 0.15, 0.95)
     far = (px - along * dx) ** 2 + (py - along * dy) ** 2
-    dark = np.clip(1.3 - far / (radius * radius) + 0.25 * canvas.rough[box], 0, 0.9)
+    dark = np.clip(1.25 - far / (radius * radius) + 0.35 * canvas.rough[box], 0, 0.9)
     part = shade[box]
     np.maximum(part, np.clip(dark * 1.8, 0, 0.92) * strength, out=part)
 
@@ -331,8 +306,8 @@ def _tree(canvas: Canvas, image: np.ndarray, tree: tuple[float, ...], look: Look
     if evergreen:
         colour = np.array((58, 74, 54), np.float32)
     elif look.leaves < 0.5:
-        alpha *= np.clip(0.42 + 0.35 * canvas.fine[box], 0, 0.9)
-        colour = np.array((104, 96, 86), np.float32)
+        alpha *= np.clip(0.30 + 0.45 * canvas.fine[box] + 0.2 * canvas.rough[box], 0, 0.85)
+        colour = np.array((100, 92, 82), np.float32)
     lean = float(np.hypot(*look.sun))
     lit = px * np.float32(-look.sun[0] / lean) + py * np.float32(-look.sun[1] / lean)
     light = (0.86 + 0.10 * own) + 0.36 * lit + 0.10 * canvas.fine[box] + 0.07 * canvas.rough[box]
@@ -380,10 +355,11 @@ def _car(
     mix(image, box, tint.astype(np.float32), np.clip(inside / canvas.gsd + 0.5, 0, 1))
 
 
-def _stall(
+def _new_building(
     canvas: Canvas,
     image: np.ndarray,
     lot: tuple[float, float, float, float, float],
+    look: Look,
     n: int,
 ) -> None:
     """A new building on a lot that was empty before; it is no damage and not in the truth."""
@@ -391,18 +367,28 @@ def _stall(
     draw = _chance(x, y, n)
     if draw % 100 >= 60:
         return
-    box = canvas.box(x, y, float(np.hypot(long, wide)) + 1)
+    box = canvas.box(x, y, float(np.hypot(long, wide)) + 5)
     if box is None:
         return
     a, b = canvas.local(box, x, y, angle)
     inside = np.minimum(long - abs(a), wide - abs(b))
+    ca = (np.cos(angle) * look.sun[0] + np.sin(angle) * look.sun[1]) * 3
+    cb = (np.cos(angle) * look.sun[1] - np.sin(angle) * look.sun[0]) * 3
+    dark = np.minimum(long - abs(a - ca), wide - abs(b - cb))
+    mix(image, box, np.zeros(3, np.float32), np.clip(dark / canvas.gsd + 0.5, 0, 0.5))
     base = np.array(((196, 190, 180), (150, 92, 74), (206, 208, 210))[(draw >> 8) % 3], np.float32)
     slope = np.where(b > 0, np.float32(0.86), np.float32(1.08))
     alpha = np.clip(inside / canvas.gsd + 0.5, 0, 1)
     mix(image, box, base[:, None, None] * slope, alpha)
 
 
-def _rubble(canvas: Canvas, image: np.ndarray, density: np.ndarray, burnt: np.ndarray) -> None:
+def _rubble(
+    canvas: Canvas,
+    image: np.ndarray,
+    density: np.ndarray,
+    burnt: np.ndarray,
+    light: list[np.ndarray],
+) -> None:
     """Scatter broken pieces where `density` asks for them, charred where `burnt`."""
     if density.max() <= 0 and burnt.max() <= 0:
         return
@@ -413,85 +399,12 @@ def _rubble(canvas: Canvas, image: np.ndarray, density: np.ndarray, burnt: np.nd
     there = np.clip((density - nearest(rank, canvas.x, canvas.y, 0.3)) * 14 + 0.5, 0, 0.96)
     there *= density > 0
     char = burnt * np.clip(0.80 + 0.16 * canvas.rough, 0.3, 1)
-    grey = np.float32(74) + 16 * canvas.rough + 9 * canvas.fine
-    relief = 1 + 0.10 * canvas.rough
+    grey = np.float32(world.ash) + 26 * canvas.rough + 11 * canvas.fine
+    relief = np.clip(0.94 + 0.13 * canvas.rough + 0.05 * canvas.fine, 0.5, 1.4)
     for channel in range(3):
         tone = seen[channel] * relief
         tone += char * (grey - tone)
+        tone *= light[channel]
         plane = image[channel]
         plane += burnt * np.float32(0.35) * (np.float32(60) - plane)
         plane += there * (tone - plane)
-
-
-def _clouds(canvas: Canvas, image: np.ndarray, look: Look) -> None:
-    """Clouds and, offset along the sun, their shadows."""
-    cut = look.cloud
-    assert cut is not None
-
-    def thickness(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        broad = at_points(smooth(), x, y, 46.0, look.key)
-        return broad + 0.33 * at_points(cloudy(1.3), x, y, 10.0, look.key + 5) - cut
-
-    drop = 260.0
-    under = slow(thickness, canvas.x - drop * look.sun[0], canvas.y - drop * look.sun[1])
-    over = slow(thickness, canvas.x, canvas.y)
-    if under.max() > 0:
-        image *= 1 - np.clip(under * 1.4, 0, 1) * np.float32(0.5 * (1 - look.ambient))
-    if over.max() > 0:
-        alpha = np.clip(over * 1.2, 0, 0.93)
-        image += alpha * (np.float32(238) + 5 * canvas.rough - image)
-
-
-def shift(image: np.ndarray, look: Look, x: np.ndarray, y: np.ndarray, gsd: float) -> np.ndarray:
-    """Move an image smoothly by up to `look.warp` px: what co-registration left over."""
-    if look.warp <= 0:
-        return image
-    height, width = image.shape[1:]
-    amount = np.float32(look.warp / 2.4)
-
-    def wave(key: int) -> np.ndarray:
-        field = slow(lambda px, py: at_points(smooth(), px, py, 48.0, look.key + key), x, y)
-        return np.clip(field * amount, -look.warp, look.warp)
-
-    moved = image.reshape(3, -1)
-    rows = np.arange(height, dtype=np.int32)[:, None]
-    cols = np.arange(width, dtype=np.int32)[None, :]
-    for key, along in ((61, 1), (67, 0)):
-        by = wave(key)
-        whole = np.floor(by)
-        part = by - whole
-        step = whole.astype(np.int32)
-        if along:
-            first = rows * width + np.clip(cols + step, 0, width - 2)
-            second = first + 1
-        else:
-            first = np.clip(rows + step, 0, height - 2) * width + cols
-            second = first + width
-        low = moved.take(first.ravel(), axis=1)
-        high = moved.take(second.ravel(), axis=1)
-        high -= low
-        high *= part.ravel()
-        high += low
-        moved = high
-    return moved.reshape(image.shape)
-
-
-def sense(image: np.ndarray, look: Look, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Optics and electronics: blur, colour cast, haze, noise; (3, h, w) uint8, at least 1.
-
-    `rows` and `cols` are the pixels' numbers in their raster: noise belongs to the sensor.
-    """
-    radius = 2
-    at = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (at / max(look.blur, 0.2)) ** 2)
-    weights /= weights.sum()
-    static = nearest(grain(), cols.astype(float), rows.astype(float), 1.0, look.key + 77)
-    out = np.empty(image.shape, np.uint8)
-    for channel in range(3):
-        plane = ndimage.correlate1d(image[channel], weights, axis=0, mode="nearest")
-        plane = ndimage.correlate1d(plane, weights, axis=1, mode="nearest")
-        plane *= np.float32(look.gain[channel])
-        plane += np.float32(look.haze[channel] + 0.5)
-        plane += static * np.float32(look.noise)
-        out[channel] = np.clip(plane, 1, 255)
-    return out

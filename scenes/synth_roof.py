@@ -72,7 +72,7 @@ class Facade:
     def spread(self, sheet: Sheet, density: np.ndarray, burnt: np.ndarray) -> None:
         """Strew debris around a damaged building."""
         b = self.building
-        reach, amount = ((2.0, 0.12), (5.0, 0.5), (9.0, 0.85))[b.level - 2]
+        reach, amount = ((2.0, 0.12), (5.0, 0.5), (11.0, 0.88))[b.level - 2]
         if b.cause == "fire":
             reach, amount = reach * 0.45, amount * 0.5
         elif b.cause == "quake":
@@ -139,7 +139,7 @@ class Facade:
                     tone = np.where(new & (sheets < 1), np.float32(0.72 + 0.6 * dice[5]), tone)
             else:
                 tone = _flat_roof(tone, u, v, edge, (long, wide), b, (ux, uy), new)
-        rust = 0.10 if b.roof in ("metal", "single") else 0.05
+        rust = 0.055 if b.roof in ("metal", "single") else 0.04
         tone *= 1 + np.float32(rust * (0.6 + dice[6])) * sheet.rough[box] + 0.02 * sheet.fine[box]
         albedo = np.array(b.colour, np.float32)[:, None, None] * tone + extra
         self._skin = cover, albedo, slope
@@ -149,6 +149,7 @@ class Facade:
         self,
         sheet: Sheet,
         image: np.ndarray,
+        shade: np.ndarray,
         density: np.ndarray,
         burnt: np.ndarray,
         sun: Sun,
@@ -164,6 +165,7 @@ class Facade:
         steep = np.float32(0.24 / max(reach, 0.3))
         light = 1 - steep * (slope[0] * np.float32(sun[0]) + slope[1] * np.float32(sun[1]))
         colour = albedo * light
+        shade[box] *= 1 - cover  # its own shadow starts inside its footprint
         rubble, char = density[box], burnt[box]
         if level == 1:
             rubble *= 1 - (cover > 0)
@@ -191,7 +193,14 @@ class Facade:
                     frame * cover * (rough > -0.9) * np.float32(0.8),
                 )  # fmt: skip
             else:
-                _lay(image, box, np.array((112, 102, 94), np.float32)[:, None, None], cover)
+                # Pieces of the old roof and walls lie under and between the rest.
+                _lay(
+                    image,
+                    box,
+                    0.42 * colour + np.float32(52),
+                    cover * np.clip(0.7 + 0.6 * rough, 0, 1),
+                )
+                own = np.clip(0.74 + 0.3 * rough, 0.3, 1.0)
             np.copyto(rubble, own, where=inner)
             return
         if b.cause == "flood":
@@ -205,7 +214,7 @@ class Facade:
         if level == 3:
             direction = dice[8] * 2 * np.pi
             lean = (np.cos(direction) * u / long + np.sin(direction) * v / wide) * 0.9
-            gone = np.clip((lean + 0.55 * rough - 0.1 + 0.6 * (dice[9] - 0.4)) * 3, 0, 1) * cover
+            gone = np.clip((lean + 0.55 * rough - 0.1 + 0.6 * (dice[9] - 0.4)) * 7, 0, 1) * cover
             holes = np.clip((torn - 0.85) * 5, 0, 1) * cover
             hole_tone, dark = 0.45, 0.65
         else:
@@ -227,9 +236,14 @@ class Facade:
             tarp = np.array((58, 96, 188), np.float32)[:, None, None] * light
             _lay(image, box, tarp, at * cover * (v * (dice[13] - 0.5) > 0))
         keep = np.where(inner, np.float32(0), rubble)
-        np.copyto(rubble, np.maximum(keep, np.maximum(gone * 0.95, holes * 0.25)))
+        np.copyto(rubble, np.maximum(keep, np.maximum(gone * (0.72 + 0.2 * rough), holes * 0.06)))
         if level == 3:
-            _lay(image, box, np.array((84, 78, 72), np.float32)[:, None, None], gone * 0.8)
+            # Rooms lie open: floors, with the stumps of the walls between them.
+            room = 3.2 + 1.6 * dice[14]
+            wall = (abs(u / room % 1 - 0.5) > 0.44) | (abs(v / room % 1 - 0.5) > 0.44)
+            floor = np.where(wall, np.float32(150), np.float32(66 + 34 * dice[15]))
+            warm = np.array((1.06, 0.97, 0.88), np.float32)[:, None, None]
+            _lay(image, box, warm * floor, gone * 0.9)
             char[:] = np.where(inner, (b.cause == "fire") * gone, char)
         else:
             char[:] = np.where(inner, (b.cause == "fire") * holes * 0.6, char)

@@ -1,7 +1,7 @@
 """Periodic textures that every synthetic scene samples: noise, woodland, rubble.
 
 Each is a square tile that repeats without a seam, made once per process from a fixed seed. A pixel
-looks its value up by its place in the world, so a texture is the same whatever window it is seen in.
+looks its value up by its place in the world, so a texture is the same in every window.
 """
 
 from __future__ import annotations
@@ -93,15 +93,16 @@ def rubble() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ],
         np.float32,
     )  # fmt: skip
-    kind_weight = np.array([14, 13, 10, 12, 8, 12, 9, 6, 5, 7, 1, 6], float)
+    kind_weight = np.array([15, 15, 9, 13, 6, 14, 6, 9, 2, 8, 1, 3], float)
     wood = np.empty((3, TILE, TILE), np.float32)
     concrete = np.empty((3, TILE, TILE), np.float32)
-    wood[:] = np.array((104, 88, 76), np.float32)[:, None, None]
+    wood[:] = np.array((128, 110, 96), np.float32)[:, None, None]
     concrete[:] = np.array((126, 120, 112), np.float32)[:, None, None]
     rank = rng.random((TILE, TILE)).astype(np.float32)
-    count = 24000
+    count = 40000
     kinds = rng.choice(len(kind_weight), count, p=kind_weight / kind_weight.sum())
-    half = np.stack([rng.gamma(1.6, 1.7, count) + 0.7, rng.gamma(1.4, 0.7, count) + 0.5], 1)
+    half = np.stack([rng.gamma(1.3, 1.15, count) + 0.6, rng.gamma(1.3, 0.55, count) + 0.5], 1)
+    half[rng.random(count) < 0.02] += (3.0, 2.0)  # a wall or a piece of roof
     angles = rng.uniform(0, np.pi, count)
     places = rng.integers(0, TILE, (count, 2))
     tones = rng.normal(1.0, 0.13, count)
@@ -109,7 +110,8 @@ def rubble() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for n in range(count):
         long, short = half[n]
         reach = int(np.hypot(long, short)) + 1
-        y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+        x = np.arange(-reach, reach + 1)
+        y = x[:, None]
         cos, sin = np.cos(angles[n]), np.sin(angles[n])
         inside = (abs(cos * x + sin * y) <= long) & (abs(cos * y - sin * x) <= short)
         rows, cols = np.nonzero(inside)
@@ -117,9 +119,9 @@ def rubble() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cols = (cols + places[n, 1]) % TILE
         wood[:, rows, cols] = (wood_tones[kinds[n]] * tones[n])[:, None]
         concrete[:, rows, cols] = (concrete_tones[kinds[n]] * tones[n])[:, None]
-        # A shadow along the lower right edge gives each piece a little height.
         rank[rows, cols] = ranks[n]
-    relief = 1 + 0.004 * np.clip(np.roll(wood[1], (1, 1), (0, 1)) - wood[1], -30, 30)
+    # Light and dark edges give each piece a little height.
+    relief = 1 + 0.003 * np.clip(np.roll(wood[1], (1, 1), (0, 1)) - wood[1], -30, 30)
     return wood * relief, concrete * relief, rank
 
 
@@ -150,7 +152,7 @@ def at_points(tile: np.ndarray, x: np.ndarray, y: np.ndarray, cell: float, key: 
 def slow(
     field: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Evaluate a slow field of the world on nodes NODE metres apart and interpolate: (h, w) float32.
+    """Evaluate a slow field on nodes NODE metres apart and interpolate: (h, w) float32.
 
     The nodes are fixed in the world, so the answer does not depend on the window.
     """

@@ -15,8 +15,6 @@ import numpy as np
 from .synth_texture import at_points, cloudy, smooth
 
 KINDS = ("house", "cottage", "old", "slab", "hall", "shack", "shed")
-REACH = 45.0
-"""No object reaches further than this from its centre, shadow not included."""
 DISASTERS = ("tornado", "quake", "fire", "flood", "blast")
 DAMAGED_SHARE = 0.40
 """Part of the scene's area in which buildings are hit."""
@@ -26,7 +24,10 @@ ROOFS: dict[str, tuple[tuple[int, int, int], ...]] = {
         (118, 115, 112), (138, 133, 128), (92, 90, 89), (124, 102, 86), (138, 88, 74),
         (164, 146, 122), (196, 194, 188), (78, 77, 78), (108, 116, 128), (150, 142, 130),
     ),
-    "tile": ((168, 100, 76), (186, 116, 86), (150, 84, 64), (176, 130, 100), (196, 142, 110)),
+    "tile": (
+        (164, 112, 90), (178, 124, 100), (148, 96, 78), (170, 134, 110), (186, 146, 120),
+        (138, 100, 84),
+    ),
     "flat": (
         (178, 173, 163), (192, 187, 177), (152, 149, 143), (208, 204, 195), (164, 154, 138),
         (98, 96, 95), (168, 128, 106), (222, 220, 214), (136, 132, 126),
@@ -95,17 +96,16 @@ class Block:
     """Empty lots where something new may stand after: x, y, half length, half width, angle."""
 
 
-# name: (share of grass, share of dirt (rest paved), wood density, alleys across, alleys down)
-DISTRICTS: dict[str, tuple[float, float, float, int, int]] = {
-    "suburb": (0.86, 0.14, 0.10, 1, 1),
-    "old": (0.10, 0.55, 0.05, 4, 2),
-    "flats": (0.45, 0.25, 0.06, 1, 1),
-    "works": (0.12, 0.30, 0.02, 1, 1),
-    "shacks": (0.18, 0.80, 0.08, 3, 2),
-    "park": (0.92, 0.08, 0.55, 1, 1),
-    "field": (0.70, 0.30, 0.0, 1, 1),
+DISTRICTS: dict[str, tuple[float, float, float]] = {
+    "suburb": (0.86, 0.14, 0.10),
+    "old": (0.10, 0.55, 0.05),
+    "flats": (0.45, 0.25, 0.06),
+    "works": (0.06, 0.30, 0.02),
+    "shacks": (0.18, 0.80, 0.08),
+    "park": (0.92, 0.08, 0.55),
+    "field": (0.70, 0.30, 0.0),
 }
-NAMES = tuple(DISTRICTS)
+"""Kinds of blocks: share of grass, share of bare soil (the rest is paved), density of woods."""
 STYLES: tuple[dict[str, float], ...] = (
     {"suburb": 0.76, "flats": 0.07, "works": 0.06, "park": 0.09, "field": 0.02},
     {"old": 0.40, "flats": 0.32, "suburb": 0.12, "works": 0.06, "park": 0.08, "field": 0.02},
@@ -137,6 +137,12 @@ class World:
         self.track = float(rng.uniform(0, np.pi))
         self.wooden = self.style == 0 or (disaster == "tornado" and rng.random() < 0.7)
         self.extent = extent
+        self.ash = float(rng.uniform(62, 128))
+        """Grey level of what fire leaves."""
+        self.river = (
+            rng.uniform(0, np.pi), rng.uniform(0.1, 0.9), rng.uniform(5, 26), rng.uniform(40, 110)
+        ) if rng.random() < 0.45 else None  # fmt: skip
+        """Direction, place as a share of the scene, half width and swing (m) of a river."""
         self.park_key = int(rng.integers(1000))
         self.key = int(rng.integers(1000))
         # Ranks of the hazard over the scene turn it into a share of the area, whatever the seed.
@@ -186,7 +192,7 @@ class World:
         return np.zeros(np.shape(where))
 
     def damage(
-        self, severity: float, depth: float, fire: float, dice: np.ndarray
+        self, severity: float, depth: float, fire: float, dice: tuple[float, ...]
     ) -> tuple[int, str]:
         """Damage level 1-4 of a building, and its cause, from the fields at its place."""
         if depth > 0.05:
@@ -266,10 +272,17 @@ class World:
         return [(k, l) for l in found[1] for k in found[0]]  # noqa: E741
 
     def pond(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Above 0: open water (ponds and creeks), in about metres from the shore."""
+        """Above 0: open water (ponds, a river), in about metres from the shore."""
         basin = at_points(smooth(), x, y, 42.0, self.park_key)
-        creek = at_points(smooth(), x, y, 90.0, self.park_key + 3)
-        return np.maximum((basin - 2.35) * 60, 4.0 - abs(creek + 0.8) * 260)
+        water = (basin - 2.3) * 60
+        if self.river is None:
+            return water
+        turn, share, half, swing = self.river
+        cos, sin = np.cos(turn), np.sin(turn)
+        along, across = cos * x + sin * y, cos * y - sin * x
+        middle = share * (cos * self.extent[1] - sin * self.extent[0] * 0.5)
+        bend = swing * (np.sin(along / 190 + self.key) + 0.4 * np.sin(along / 77))
+        return np.maximum(water, half - abs(across - middle - bend))
 
     def green(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """How rich the vegetation is, mean 0, std 1."""

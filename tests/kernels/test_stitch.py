@@ -10,10 +10,10 @@ import pytest
 import shapely
 from affine import Affine
 from aftermap.kernels.stitch import Components, Pieces, join, label, outlines, pieces_in
-from aftermap.kernels.tally import columns
+from aftermap.kernels.tally import columns, names
 from aftermap.scenes.layer import Layer
 from aftermap.scenes.plan import Chunk, Plan, Window
-from aftermap.scenes.store import Store, names
+from aftermap.scenes.store import Store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox

@@ -165,7 +165,7 @@ def test_unknown_raster_is_refused() -> None:
 def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(Refused, match="cannot be written.*--out"):
+    with pytest.raises(Refused, match=r"cannot be written.*--out"):
         write(blocked / "scene", Synth(64))
 
 

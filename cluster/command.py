@@ -1,0 +1,91 @@
+"""What the command line prints around a run: the plan, the summary, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..scenes.errors import Refused, UsageError
+from ..scenes.synth import Synth, write
+from .assess import run_request
+from .request import Request, describe, prepare
+from .run import Run
+
+
+def run_assess(arguments: Mapping[str, Any]) -> int:
+    """Carry out `aftermap assess` or `plan` from its arguments; returns the exit code."""
+    request = _request(arguments)
+    as_json = arguments["as_json"]
+    if arguments.get("dry_run"):
+        prepared = prepare(request)
+        print(json.dumps(prepared.budget.to_dict(), indent=2) if as_json else describe(prepared))
+        return 0
+    run = run_request(request, quiet=as_json)
+    print(json.dumps(_result(run), indent=2) if as_json else _told(run))
+    return 4 if run.quarantined else 0
+
+
+def run_synth(folder: Path, **spec: Any) -> None:
+    """Write a synthetic scene and say what it is."""
+    scene = write(folder, Synth(**spec))
+    for path in (scene.pre, scene.post, scene.truth, scene.footprints):
+        print(path)
+    print(f"Try: aftermap assess {scene.pre} {scene.post} -o {folder / 'run'}")
+
+
+def _request(arguments: Mapping[str, Any]) -> Request:
+    images = [_source(image) for image in arguments["images"]]
+    if len(images) > 2:
+        raise UsageError(
+            f"{len(images)} images were given; give PRE and POST. Several tiles of one image go "
+            "into a folder, or into a text file given as @list.txt."
+        )
+    names = Request.__dataclass_fields__.keys() & arguments.keys()
+    return Request(
+        pre=images[0] if len(images) == 2 else None,
+        post=images[-1],
+        **{name: arguments[name] for name in names},
+    )
+
+
+def _source(text: str) -> str | list[str]:
+    """A path, or the tiles named in a text file given as @file."""
+    if not text.startswith("@"):
+        return text
+    listing = Path(text[1:])
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"The list of tiles {listing} cannot be read: {error}.") from error
+    return [str(listing.parent / line.strip()) for line in lines if line.strip()]
+
+
+def _result(run: Run) -> dict[str, Any]:
+    record = run.record
+    return {
+        "run": str(run.path),
+        "state": record["state"],
+        "run_id": record["run_id"],
+        "quarantined": run.quarantined,
+        "summary": run.summary.to_dict(orient="records"),
+        "seconds": record.get("seconds_total"),
+    }
+
+
+def _told(run: Run) -> str:
+    lines = [run.summary.to_string(index=False), ""]
+    lines += [f"note       {note}" for note in run.record["notes"]]
+    if run.quarantined:
+        lines.append(
+            f"{len(run.quarantined)} chunks could not be worked on and are marked not analysed:"
+        )
+        lines += [f"  chunk {entry['chunk']}: {entry['reason']}" for entry in run.quarantined[:10]]
+        lines.append("Run the same command again to try them once more.")
+    lines += [
+        f"map        {run.path / 'buildings.gpkg'}",
+        f"rasters    {run.path / 'damage.tif'}",
+        f"report     {run.report}",
+    ]
+    return "\n".join(lines)

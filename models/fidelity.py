@@ -1,0 +1,78 @@
+"""What precision and halo do to a network's answer: shares of pixels that change their class."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ..scenes.errors import UsageError
+from .change import damage_codes, receptive_field
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""Normalised before and after (n, c, h, w) to damage codes (n, h, w), uint8."""
+
+
+def predictor(network: torch.nn.Module, threshold: float = 0.5) -> Predict:
+    """A network as a function to damage codes, in the precision of its weights."""
+    dtype = next(network.parameters()).dtype
+
+    def predict(pre: Tensor, post: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return damage_codes(network(pre.to(dtype), post.to(dtype)), threshold)
+
+    return predict
+
+
+def flip_rate(
+    reference: Predict, candidate: Predict, pairs: Iterable[tuple[Tensor, Tensor]]
+) -> float:
+    """Share of pixels to which two predictors give different codes, over all pairs, 0-1."""
+    changed = total = 0
+    for pre, post in pairs:
+        differs = reference(pre, post) != candidate(pre, post)
+        changed += int(differs.sum())
+        total += differs.numel()
+    return changed / total if total else 0.0
+
+
+def bf16_flip_rate(
+    network: torch.nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], threshold: float = 0.5
+) -> float:
+    """Share of pixels whose code differs between fp32 and bf16 weights and activations."""
+    narrow = copy.deepcopy(network).to(torch.bfloat16)
+    return flip_rate(predictor(network, threshold), predictor(narrow, threshold), pairs)
+
+
+def halo_flip_rate(
+    network: torch.nn.Module,
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    halo: int,
+    core: int,
+    threshold: float = 0.5,
+) -> float:
+    """Share of core pixels whose code differs between `halo` and the whole receptive field.
+
+    The pairs must be as large as the core and a receptive field per side; UsageError otherwise.
+    """
+    full = receptive_field(network)  # type: ignore[arg-type]
+    predict = predictor(network, threshold)
+    middle = slice(full, full + core)
+    cut = slice(full - halo, full + core + halo)
+    kept = slice(halo, halo + core)
+    if halo >= full:
+        return 0.0
+    changed = total = 0
+    for pre, post in pairs:
+        if min(pre.shape[-2:]) < core + 2 * full:
+            raise UsageError(
+                f"To measure halos, pairs of {core + 2 * full} px are needed; got "
+                f"{pre.shape[-2]}×{pre.shape[-1]}."
+            )
+        wide = predict(pre, post)[..., middle, middle]
+        tight = predict(pre[..., cut, cut], post[..., cut, cut])[..., kept, kept]
+        changed += int((wide != tight).sum())
+        total += wide.numel()
+    return changed / total if total else 0.0

@@ -1,0 +1,124 @@
+"""A stored layer as a Cloud Optimized GeoTIFF on the exact grid, written by one writer.
+
+A plain tiled GeoTIFF is filled in bands of block rows, then GDAL's COG driver copies it and adds
+overviews: the commonest class, or the mean probability. Memory follows the width of the raster,
+never its height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy
+from rasterio.windows import Window
+
+from .errors import AftermapError
+from .layer import FULL, NOT_ANALYSED, Layer
+from .legend import TITLE, VERSION, colour_table
+from .store import Store
+from .vectors import replacing
+
+_BLOCK = 512
+_CACHE_BYTES = 48 << 20
+_STRIP_BYTES = 32 << 20
+
+
+def write_cog(
+    store: Store, name: str, grid: GeoBox, path: Path, tags: Mapping[str, str] | None = None
+) -> None:
+    """Write one layer of a store as a valid COG.
+
+    `grid` is the georeference of the plan's region. A layer of coarse cells keeps its cells: the
+    last ones may reach past the region. Nodata is 255; class layers carry the legend's colours.
+    Raises AftermapError where the file cannot be written.
+    """
+    layer = next(layer for layer in store.layers if layer.name == name)
+    options = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": False}
+    with replacing(path) as part, rasterio.Env(**options):
+        plain = path.with_name(f".{path.stem}.plain.tif")
+        try:
+            _write_plain(store, layer, grid, plain, dict(tags or {}))
+            _copy_to_cog(plain, part, layer)
+        except RasterioError as error:
+            raise AftermapError(
+                f"{str(path)!r} could not be written: {error}. Free space on the disk or make the "
+                f"folder writable, and run the same command again; finished chunks are kept."
+            ) from error
+        finally:
+            plain.unlink(missing_ok=True)
+
+
+def _write_plain(
+    store: Store, layer: Layer, grid: GeoBox, path: Path, tags: dict[str, str]
+) -> None:
+    """Fill a tiled GeoTIFF from top to bottom."""
+    height, width = (-(-side // layer.every) for side in store.plan.region_shape)
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": 1,
+        "dtype": "uint8",
+        "nodata": NOT_ANALYSED,
+        "crs": grid.crs.to_wkt(),
+        "transform": _scaled(grid.affine, layer.every),
+        "tiled": True,
+        "blockxsize": _BLOCK,
+        "blockysize": _BLOCK,
+        "compress": "zstd",
+        "zstd_level": 1,
+        "bigtiff": "if_safer",
+    }
+    with rasterio.open(path, "w", **profile) as target:
+        target.set_band_description(1, layer.name)
+        target.update_tags(**_described(layer), **tags)
+        if layer.kind == "class":
+            target.write_colormap(1, colour_table())
+        top, left = store.plan.region[:2]
+        step = _rows_at_once(width)
+        for row in range(0, height, step):
+            stop = min(row + step, height)
+            first, last = top + row * layer.every, top + stop * layer.every
+            strip = store.read(layer.name, first, left, last, store.plan.region[3])
+            target.write(strip, 1, window=Window(0, row, width, stop - row))
+
+
+def _copy_to_cog(plain: Path, path: Path, layer: Layer) -> None:
+    """Let GDAL lay out the file and make the overviews."""
+    resampling = "MODE" if layer.kind == "class" else "AVERAGE"
+    copy(
+        plain,
+        path,
+        driver="COG",
+        compress="ZSTD",
+        level=1 if layer.kind == "probability" else 9,
+        blocksize=_BLOCK,
+        overview_resampling=resampling,
+        overviews="IGNORE_EXISTING",
+        bigtiff="IF_SAFER",
+    )
+
+
+def _described(layer: Layer) -> dict[str, str]:
+    """Tags that say what the values mean."""
+    if layer.kind == "class":
+        return {"legend": f"{TITLE}, version {VERSION}", "not_analysed": str(NOT_ANALYSED)}
+    return {"scale": f"0-{FULL} is probability 0-1", "not_analysed": str(NOT_ANALYSED)}
+
+
+def _scaled(affine: Affine, every: int) -> Affine:
+    """The georeference of cells of `every` pixels a side."""
+    a, b, c, d, e, f = affine[:6]
+    return Affine(a * every, b * every, c, d * every, e * every, f)
+
+
+def _rows_at_once(width: int) -> int:
+    """A whole number of block rows that is small in bytes, and at least one."""
+    blocks = _STRIP_BYTES // max(width * _BLOCK, 1)
+    return _BLOCK * int(np.clip(blocks, 1, 8))

@@ -1,0 +1,234 @@
+"""The command line: arguments only; every command calls one function."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftermap.scenes.errors import AftermapError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="From gigapixel before/after images of a disaster to a damage map.",
+)
+
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[PRE] POST",
+        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line.",
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="RUN", help="Run folder; an unfinished run in it goes on."),
+]
+Method = Annotated[
+    str, typer.Option(help="fc-ef, fc-siam-conc, fc-siam-diff, difference or texture.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Safetensors file with its card beside it; default: the bundled one."),
+]
+Footprints = Annotated[
+    Path | None, typer.Option(help="Building polygons in any vector format and CRS.")
+]
+Aoi = Annotated[Path | None, typer.Option(help="Polygons of the area to analyse, in any CRS.")]
+Bbox = Annotated[
+    tuple[float, float, float, float] | None,
+    typer.Option(metavar="W S E N", help="Area to analyse, degrees (EPSG:4326)."),
+]
+Grid = Annotated[str, typer.Option(help="Image whose pixels are the analysis grid: post or pre.")]
+Resolution = Annotated[
+    float | None, typer.Option(metavar="M", help="Resample to square pixels of this many metres.")
+]
+Bands = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(metavar="R G B", help="Bands to read, counted from 1."),
+]
+Scale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH", help="Values that become 0 and 255, for 16-bit and float images."
+    ),
+]
+Crs = Annotated[
+    str | None, typer.Option(help="Coordinate system of images that have none, e.g. EPSG:32637.")
+]
+Gcps = Annotated[
+    bool, typer.Option("--gcps", help="Place images by their ground control points or RPCs.")
+]
+Coregister = Annotated[
+    bool, typer.Option("--coregister", help="Correct the measured shift between the images.")
+]
+MatchColour = Annotated[
+    bool,
+    typer.Option("--match-colour", help="Match the before image's colours to the after image's."),
+]
+ChunkSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX", help="Chunk side; rounded up to whole windows. Default: from memory."
+    ),
+]
+Halo = Annotated[
+    int | None, typer.Option(metavar="PX", help="Context around each window. Default: the card's.")
+]
+Cluster = Annotated[
+    str, typer.Option(help="local, threads, cuda, tcp://host:port or scheduler.json.")
+]
+Workers = Annotated[int | None, typer.Option(help="Workers to start. Default: one per core.")]
+Memory = Annotated[
+    str | None, typer.Option(metavar="4GiB", help="Memory per worker. Default: an even share.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32 or bf16; auto is what the weights' card measured as safe.")
+]
+HashInputs = Annotated[
+    bool, typer.Option("--hash-inputs", help="Record the SHA-256 of whole input files.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and show the plan; write nothing.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away an earlier run in the folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+DEFAULT = "fc-siam-diff"
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "aftermap assess before.tif after.tif -o run\n\n"
+    "aftermap assess before/ after/ -o run --footprints buildings.geojson --resolution 0.5\n\n"
+    "aftermap assess before.tif after.tif -o run --dry-run"
+)
+def assess(
+    images: Images,
+    out: Out = Path("run"),
+    method: Method = DEFAULT,
+    weights: Weights = None,
+    footprints: Footprints = None,
+    aoi: Aoi = None,
+    bbox: Bbox = None,
+    grid: Grid = "post",
+    resolution: Resolution = None,
+    bands: Bands = None,
+    scale: Scale = None,
+    crs: Crs = None,
+    gcps: Gcps = False,
+    coregister: Coregister = False,
+    match_colour: MatchColour = False,
+    chunk: ChunkSize = None,
+    halo: Halo = None,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    memory: Memory = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    hash_inputs: HashInputs = False,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a before/after pair into a damage map: rasters, buildings, summary and report.
+
+    Run the same command again to go on after an interruption. Exit codes: 0 done, 1 unexpected,
+    2 usage, 3 refused, 4 done with chunks set aside, 5 nothing to analyse, 130 interrupted.
+    """
+    from aftermap.cluster.command import run_assess
+
+    raise typer.Exit(run_assess(dict(locals())))
+
+
+@app.command(epilog="Example:\n\naftermap plan before.tif after.tif --memory 4GiB")
+def plan(
+    images: Images,
+    out: Out = Path("run"),
+    method: Method = DEFAULT,
+    weights: Weights = None,
+    footprints: Footprints = None,
+    aoi: Aoi = None,
+    bbox: Bbox = None,
+    grid: Grid = "post",
+    resolution: Resolution = None,
+    bands: Bands = None,
+    scale: Scale = None,
+    crs: Crs = None,
+    gcps: Gcps = False,
+    chunk: ChunkSize = None,
+    halo: Halo = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check a request and show what it would cost: chunks, memory, disk, time. Writes nothing."""
+    from aftermap.cluster.command import run_assess
+
+    raise typer.Exit(run_assess(dict(locals()) | {"dry_run": True}))
+
+
+@app.command(epilog="Example:\n\naftermap synth scene --size 4096 --seed 7")
+def synth(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder to write pre.tif, post.tif, truth.tif and footprints.gpkg to."),
+    ],
+    size: Annotated[int, typer.Option(help="Side of the after image, px.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Same seed, same scene.")] = 0,
+    gsd: Annotated[float, typer.Option(help="Pixel size of the after image, m.")] = 0.5,
+    nuisances: Annotated[
+        bool, typer.Option(help="Season, light, clouds, misregistration, cars, other grids.")
+    ] = True,
+) -> None:
+    """Make a synthetic before/after pair with known damage."""
+    from aftermap.cluster.command import run_synth
+
+    run_synth(folder, size=size, seed=seed, gsd=gsd, nuisances=nuisances)
+
+
+@app.command(epilog="Example:\n\naftermap demo")
+def demo(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the scene and the run.")
+    ] = Path("demo"),
+    size: Annotated[int, typer.Option(help="Side of the scene, px.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Seed of the scene.")] = 2023,
+) -> None:
+    """Map the damage of a synthetic disaster with the bundled weights and say how right it is."""
+    from aftermap.cluster.demo import run_demo
+
+    print(run_demo(out, size=size, seed=seed))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which devices there are, and how to get what is missing."""
+    from aftermap.cluster.doctor import examine
+
+    print(json.dumps(examine(), indent=2) if as_json else examine().text())
+
+
+def main() -> None:
+    """Run the command line and turn expected failures into words and exit codes."""
+    try:
+        app()
+    except AftermapError as error:
+        print(f"aftermap: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\naftermap: interrupted. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

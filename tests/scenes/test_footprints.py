@@ -1,0 +1,187 @@
+"""Footprints of every sort are read, repaired or listed, and refused only when none is left."""
+
+import zipfile
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from aftermap.scenes import footprints
+from aftermap.scenes.errors import Refused
+from aftermap.scenes.footprints import read_footprints
+from odc.geo.geobox import GeoBox
+
+WEST, NORTH = 316000.0, 4162000.0
+GRID = GeoBox((200, 300), Affine(0.5, 0, WEST, 0, -0.5, NORTH), "EPSG:32637")
+
+
+def box(x: float, y: float, size: float = 10) -> shapely.Polygon:
+    """A square `x`, `y` metres from the grid's upper left corner."""
+    return shapely.box(WEST + x, NORTH - y - size, WEST + x + size, NORTH - y)
+
+
+def saved(path: Path, geometry: list, crs: str | None = "EPSG:32637", **columns: list) -> Path:
+    frame = gpd.GeoDataFrame(columns, geometry=geometry, crs=crs)
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_file(path)
+    return path
+
+
+def reasons(found: footprints.Footprints) -> dict[int, str]:
+    return dict(zip(found.problems["position"], found.problems["reason"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.fgb", "a.shp", "a.parquet"])
+def test_formats_agree(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / name, [box(5, 5), box(40, 40)], osm_id=[7, 8])
+    found = read_footprints(path, GRID)
+    # FlatGeobuf reorders features when it is written.
+    assert sorted(found.frame["source_id"]) == ["7", "8"]
+    assert sorted(found.frame["position"]) == [0, 1]
+    assert found.frame.crs == GRID.crs.to_wkt()
+    np.testing.assert_allclose(found.frame.geometry.area, 100, rtol=1e-6)
+    assert found.counts["kept"] == found.counts["in_file"] == 2
+    assert found.problems.empty
+
+
+def test_a_zipped_shapefile_is_read(tmp_path: Path) -> None:
+    saved(tmp_path / "a.shp", [box(5, 5)], id=["x"])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for part in tmp_path.glob("a.[!z]*"):
+            archive.write(part, part.name)
+    assert read_footprints(tmp_path / "a.zip", GRID).frame["source_id"].tolist() == ["x"]
+
+
+def test_another_crs_is_moved_onto_the_grid(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    frame = gpd.GeoDataFrame({"id": [1]}, geometry=[box(20, 30)], crs="EPSG:32637")
+    frame.to_crs("EPSG:4326").to_file(path)
+    found = read_footprints(path, GRID)
+    assert found.frame.geometry[0].hausdorff_distance(box(20, 30)) < 1e-3
+
+
+def test_what_is_wrong_is_repaired_or_listed(tmp_path: Path) -> None:
+    x, y = WEST + 50, NORTH - 50
+    bow = shapely.Polygon([(x, y), (x + 10, y - 10), (x + 10, y), (x, y - 10)])
+    high = shapely.force_3d(box(5, 5), 12.0)
+    mixed = shapely.GeometryCollection([box(100, 5), shapely.Point(x, y)])
+    line = shapely.LineString([(x, y), (x + 5, y)])
+    flat = shapely.Polygon([(x, y), (x + 5, y), (x, y)])
+    shapes = [high, bow, None, shapely.Point(x, y), line, flat, shapely.Polygon(), mixed]
+    shapes += [box(20, 20), box(900, 900)]
+    ids = [f"b{k}" for k in range(8)] + ["b0", "far"]
+    path = saved(tmp_path / "a.geojson", shapes, id=ids)
+
+    found = read_footprints(path, GRID)
+
+    assert found.frame["position"].tolist() == [0, 1, 7, 8]
+    assert not found.frame.geometry.has_z.any()
+    assert found.frame.geometry.is_valid.all()
+    told = reasons(found)
+    assert told[1].startswith("invalid")
+    assert told[2] == "no geometry"
+    assert told[3] == "a Point, not a polygon"
+    assert told[4] == "a LineString, not a polygon"
+    assert told[5] == "no area"
+    assert "empty" in told[6] or "no geometry" in told[6]
+    assert told[7] == "a collection; its polygons were kept"
+    assert told[8] == "id used before; kept"
+    assert dict(found.counts) == {
+        "in_file": 10,
+        "kept": 4,
+        "repaired": 2,
+        "left_out": 5,
+        "outside": 1,
+        "duplicate_ids": 1,
+    }
+
+
+def test_a_large_file_is_read_around_the_grid_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprints, "WHOLE_FILE", 5)
+    shapes = [box(5000 + 20 * k, 0) for k in range(20)]
+    shapes[11], shapes[17] = box(10, 10), box(60, 60)
+    path = saved(tmp_path / "a.gpkg", shapes, name=[f"n{k}" for k in range(20)])
+    found = read_footprints(path, GRID)
+    assert found.frame["position"].tolist() == [11, 17]
+    assert found.counts["outside"] == 18
+    assert found.frame["source_id"].tolist() == ["12", "18"]  # GeoPackage numbers from 1
+
+
+def test_the_layer_named_buildings_wins(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for layer, shape in (("roads", box(0, 0)), ("Buildings", box(30, 30))):
+        gpd.GeoDataFrame({"id": [1]}, geometry=[shape], crs="EPSG:32637").to_file(path, layer=layer)
+    assert read_footprints(path, GRID).frame.geometry[0].equals(box(30, 30))
+
+
+def test_whole_numbers_stored_as_floats_stay_whole(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.gpkg", [box(5, 5), box(20, 5)], osm_id=[7.0, np.nan])
+    ids = read_footprints(path, GRID).frame["source_id"]
+    assert ids[0] == "7"
+    assert ids.isna().tolist() == [False, True]
+
+
+def test_no_overlap_is_refused_with_counts_and_both_extents(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.gpkg", [box(9000, 0), box(9020, 0)], id=[1, 2])
+    with pytest.raises(Refused, match="None of the 2 footprints") as refusal:
+        read_footprints(path, GRID)
+    text = str(refusal.value)
+    assert "325000 to 325030" in text
+    assert "316000 to 316150" in text
+    assert "EPSG:32637" in text
+    assert "EPSG:4326" in text
+    assert "--footprints" in text
+    assert refusal.value.exit_code == 3
+
+
+def test_no_usable_polygon_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    point = shapely.Point(WEST + 5, NORTH - 5)
+    path = saved(tmp_path / "a.geojson", [point, point, None], id=[1, 2, 3])
+    with pytest.raises(Refused, match=r"Of the 3 features.*2 x a Point, not a polygon"):
+        read_footprints(path, GRID)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.org/a.geojson", "/vsicurl/https://example.org/a", "/vsizip/a.zip", "WFS:/x"],
+)
+def test_network_and_virtual_paths_are_refused(text: str) -> None:
+    with pytest.raises(Refused, match="not a local file"):
+        read_footprints(Path(text), GRID)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no footprint file"):
+        read_footprints(tmp_path / "none.gpkg", GRID)
+
+
+@pytest.mark.parametrize("name", ["a.vrt", "a.geojson"])
+def test_a_file_that_points_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("\n<OGRVRTDataSource><OGRVRTLayer name='x'/></OGRVRTDataSource>")
+    with pytest.raises(Refused, match="points at other data"):
+        read_footprints(path, GRID)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, name)
+    with pytest.raises(Refused, match="points at other data"):
+        read_footprints(tmp_path / "a.zip", GRID)
+
+
+def test_no_crs_and_no_vector_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.shp", [box(5, 5)], crs=None, id=[1])
+    with pytest.raises(Refused, match="do not say which CRS"):
+        read_footprints(path, GRID)
+    text = tmp_path / "a.gpkg"
+    text.write_text("not a database")
+    with pytest.raises(Refused, match="could not be read as a vector file"):
+        read_footprints(text, GRID)
+    empty = tmp_path / "b.geojson"
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(Refused, match="--footprints"):
+        read_footprints(empty, GRID)
