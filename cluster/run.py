@@ -42,8 +42,13 @@ class Run:
 
     @property
     def buildings(self) -> gpd.GeoDataFrame:
-        """One row per building, or per damage area for binary methods without footprints."""
+        """One row per building; empty for a binary method without footprints."""
         return gpd.read_parquet(self.path / "buildings.parquet")
+
+    @property
+    def damage_areas(self) -> gpd.GeoDataFrame:
+        """One row per damaged area that a binary method found without footprints."""
+        return gpd.read_file(self.path / "buildings.gpkg", layer="damage_areas")
 
     @property
     def summary(self) -> pd.DataFrame:

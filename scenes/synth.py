@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import rasterio
+import shapely
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -330,8 +331,7 @@ def _burn(codes: np.ndarray, building: Building, x: np.ndarray, y: np.ndarray) -
 
 def _write_footprints(spec: Synth, path: Path) -> None:
     """Write the buildings that touch the scene, a few streets at a time."""
-    import geopandas  # not needed to render
-    import shapely
+    import geopandas  # slow to import, and not needed to render
 
     world, (wide, high) = _world(spec.seed, spec.extent), spec.extent
     part = path.with_name(f".{path.stem}.part.gpkg")
@@ -370,10 +370,8 @@ def _write_footprints(spec: Synth, path: Path) -> None:
     part.replace(path)
 
 
-def outline(building: Building) -> "shapely.Polygon":  # type: ignore[name-defined]  # noqa: F821, UP037
+def outline(building: Building) -> shapely.Polygon:
     """A building's footprint as a polygon in map coordinates."""
-    import shapely
-
     corners = [
         shapely.Polygon(np.stack((CORNER[0] + ring[:, 0], CORNER[1] - ring[:, 1]), 1))
         for ring in building.corners()

@@ -106,6 +106,10 @@ class _Builder:
             self.block.buildings.append(replace(plan, level=level, cause=cause))
         return self.block
 
+    def between(self, low: float, high: float) -> float:
+        """A uniform number; `low` where a narrow block leaves no room."""
+        return float(self.rng.uniform(low, max(low, high)))
+
     def slab(
         self, u: float, v: float, du: float, dv: float, colour: Colour, texture: float = 1.0
     ) -> None:
@@ -154,7 +158,8 @@ def _suburb(b: _Builder) -> None:
     setback = rng.uniform(5, 10)
     depth = (b.v1 - b.v0) / 2
     drive = CONCRETE if rng.random() < 0.6 else GRAVEL
-    for front, inward in ((b.v0, 1.0), (b.v1, -1.0)):
+    rows = ((b.v0, 1.0), (b.v1, -1.0))
+    for front, inward in rows if depth > setback + 14 else rows[:1]:  # narrow: one row only
         u = b.u0 + rng.uniform(0, 3)
         while True:
             lot = rng.uniform(17, 26) * (1.5 if rural else 1.0)
@@ -162,20 +167,20 @@ def _suburb(b: _Builder) -> None:
                 break
             mid = u + lot / 2
             u += lot
-            house_l, house_w = rng.uniform(10, min(lot - 4, 18)), rng.uniform(8, 12.5)
+            house_l, house_w = b.between(10, min(lot - 4, 18)), rng.uniform(8, 12.5)
             if rng.random() < 0.25 and depth > 30:
                 house_l, house_w = house_w, house_l
             centre = front + inward * (setback + house_w / 2 + rng.normal(0, 0.8))
             for _ in range(int(rng.poisson(leafy))):
                 b.tree(
                     mid + rng.uniform(-lot, lot) / 2,
-                    front + inward * rng.uniform(22, depth),
+                    front + inward * b.between(20, depth),
                     1.6,
                     6.2,
                 )
             if rng.random() < 0.3:  # worn ground, a vegetable patch, a terrace
                 b.slab(
-                    mid + rng.uniform(-5, 5), front + inward * rng.uniform(22, depth - 4),
+                    mid + rng.uniform(-5, 5), front + inward * b.between(20, depth - 4),
                     rng.uniform(3, 9), rng.uniform(3, 7), DUST if rng.random() < 0.6 else CONCRETE,
                     3.0,
                 )  # fmt: skip
@@ -279,7 +284,7 @@ def _works(b: _Builder) -> None:
     u = b.u0 + 6
     while u < b.u1 - 30:
         du = min(rng.uniform(26, 64), b.u1 - u - 6)
-        dv = rng.uniform(22, min(46, b.v1 - b.v0 - 14))
+        dv = b.between(16, min(46, b.v1 - b.v0 - 14))
         v = b.v0 + 7 + dv / 2 if rng.random() < 0.5 else b.v1 - 7 - dv / 2
         roof, tone = ("metal", "metal") if rng.random() < 0.65 else ("flat", "flat")
         b.building("hall", roof, u + du / 2, v, du, dv, rng.uniform(6, 11), tone)
@@ -332,7 +337,7 @@ def _field(b: _Builder) -> None:
     for n in range(int((b.u1 - b.u0) / 7)):
         if rng.random() < 0.5:
             b.tree(b.u0 + 7 * n, b.v0 + rng.normal(0, 1), 1.8, 4.0)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and b.v1 - b.v0 > 40:
         u, v = rng.uniform(b.u0 + 25, b.u1 - 25), rng.uniform(b.v0 + 18, b.v1 - 18)
         b.building("hall", "metal", u, v, rng.uniform(16, 30), rng.uniform(9, 14), 5.0, "metal")
 

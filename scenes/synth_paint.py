@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from .synth_block import Town
-from .synth_roof import Facade, facade
+from .synth_roof import Box, Facade, facade, lay
 from .synth_sensor import Look, veil
-from .synth_texture import cloudy, grain, nearest, rubble, slow, woodland
+from .synth_texture import cloudy, grain, nearest, rubble, slow
+from .synth_tree import tree_crown, tree_shadow, woods
 from .synth_world import DISTRICTS, Block, Building
 
 HALO = 7
 """Pixels around a window that warping and blurring look at."""
 
 Colour = tuple[float, float, float]
-Box = tuple[slice, slice]
 
 
 class Canvas:
@@ -112,14 +112,6 @@ class Canvas:
         return a, b
 
 
-def mix(image: np.ndarray, box: Box, colour: np.ndarray, alpha: np.ndarray) -> None:
-    """Lay a colour ((3,) or (3, h, w)) over part of an image (3, h, w) with opacity `alpha`."""
-    part = image[:, box[0], box[1]]
-    if colour.ndim == 1:
-        colour = colour[:, None, None]
-    part += alpha * (colour - part)
-
-
 def paint(canvas: Canvas, look: Look) -> np.ndarray:
     """Paint the window at one date: (3, h, w) float32, light and optics not yet applied."""
     world = canvas.world
@@ -154,7 +146,7 @@ def paint(canvas: Canvas, look: Look) -> np.ndarray:
         trees = [t for t, h, f in zip(trees, hurt, burning, strict=True) if h < limit and not f]
     strength = np.float32(0.45 + 0.55 * look.leaves)
     for tree in trees:
-        _tree_shadow(canvas, shade, tree, look, strength)
+        tree_shadow(canvas, shade, tree, look, strength)
     for channel, light in enumerate(_light(shade, look)):
         image[channel] *= light
     if look.busy:
@@ -170,7 +162,7 @@ def paint(canvas: Canvas, look: Look) -> np.ndarray:
     if look.after:
         _rubble(canvas, image, density, burnt, _light(shade, look))
     for tree in trees:
-        _tree(canvas, image, tree, look)
+        tree_crown(canvas, image, tree, look)
     if look.cloud is not None:
         veil(image, look, canvas.x, canvas.y, canvas.rough)
     return image
@@ -206,30 +198,14 @@ def _ground(canvas: Canvas, look: Look) -> np.ndarray:
         plane += walk * (np.float32((172, 168, 160)[channel]) - plane)
         plane += road * (tarmac * np.float32((1.0, 0.995, 0.985)[channel]) - plane)
         plane += line * np.float32(80)
-    _woods(canvas, image, look, road)
+    if canvas.wood is not None:
+        thick = canvas.wood + 0.2 * green - 0.55
+        woods(canvas, image, look, np.where(canvas.kerb > 4, thick, np.float32(-9)))
     wet = np.clip(canvas.slow_water / gsd * 0.5 + 0.3 * rough + 0.5, 0, 1) * (1 - road)
     if wet.max() > 0:
         for channel, tone in enumerate((66, 80, 76)):
             image[channel] += wet * (np.float32(tone) + 2 * rough - image[channel])
     return image
-
-
-def _woods(canvas: Canvas, image: np.ndarray, look: Look, road: np.ndarray) -> None:
-    """Closed woods, where a block's wood density and the vegetation field are high."""
-    if canvas.wood is None:
-        return
-    height, shade = woodland()
-    tall = nearest(height, canvas.x, canvas.y, 0.5)
-    lean = np.hypot(*look.sun)
-    toward = nearest(
-        height, canvas.x - 1.5 * look.sun[0] / lean, canvas.y - 1.5 * look.sun[1] / lean, 0.5
-    )
-    own = nearest(shade, canvas.x, canvas.y, 0.5)
-    alpha = np.clip((canvas.wood + 0.2 * canvas.green - 0.55) * 7 + (tall - 0.5) * 3, 0, 1)
-    alpha *= np.clip(canvas.kerb / 6 - 0.3, 0, 1) * (0.5 + 0.5 * look.leaves)
-    light = np.clip(0.72 + 0.75 * (tall - toward) + 0.10 * own + 0.05 * canvas.fine, 0.3, 1.5)
-    for channel in range(3):
-        image[channel] += alpha * (np.float32(look.leaf[channel]) * light - image[channel])
 
 
 def _struck_ground(
@@ -271,47 +247,7 @@ def _slab(
     inside = np.minimum(long - abs(a), wide - abs(b))
     alpha = np.clip(inside / canvas.gsd + 0.5, 0, 0.95)
     mottle = 1 + np.float32(0.03 * texture) * (canvas.rough[box] + 0.5 * canvas.fine[box])
-    mix(image, box, colour[:, None, None] * mottle, alpha)
-
-
-def _tree_shadow(
-    canvas: Canvas, shade: np.ndarray, tree: tuple[float, ...], look: Look, strength: np.float32
-) -> None:
-    x, y, radius, _, dice = tree
-    height = radius * (1.5 if dice > 0.25 else 2.2)
-    dx, dy = look.sun[0] * height, look.sun[1] * height
-    box = canvas.box(x + 0.55 * dx, y + 0.55 * dy, radius + 0.5 * max(abs(dx), abs(dy)) + 1)
-    if box is None:
-        return
-    px = (canvas.x[box[1]] - x).astype(np.float32)[None, :]
-    py = (canvas.y[box[0]] - y).astype(np.float32)[:, None]
-    along = np.clip((px * dx + py * dy) / np.float32(dx * dx + dy * dy), 0.15, 0.95)
-    far = (px - along * dx) ** 2 + (py - along * dy) ** 2
-    dark = np.clip(1.25 - far / (radius * radius) + 0.35 * canvas.rough[box], 0, 0.9)
-    part = shade[box]
-    np.maximum(part, np.clip(dark * 1.8, 0, 0.92) * strength, out=part)
-
-
-def _tree(canvas: Canvas, image: np.ndarray, tree: tuple[float, ...], look: Look) -> None:
-    x, y, radius, own, dice = tree
-    box = canvas.box(x, y, radius * 1.3)
-    if box is None:
-        return
-    px = ((canvas.x[box[1]] - x) / radius).astype(np.float32)[None, :]
-    py = ((canvas.y[box[0]] - y) / radius).astype(np.float32)[:, None]
-    dome = 1 - px * px - py * py + 0.3 * canvas.rough[box] + 0.12 * canvas.fine[box]
-    evergreen = dice < 0.25
-    alpha = np.clip(dome * np.float32(radius / canvas.gsd * 0.6), 0, 0.97)
-    colour = np.array(look.leaf, np.float32)
-    if evergreen:
-        colour = np.array((58, 74, 54), np.float32)
-    elif look.leaves < 0.5:
-        alpha *= np.clip(0.30 + 0.45 * canvas.fine[box] + 0.2 * canvas.rough[box], 0, 0.85)
-        colour = np.array((100, 92, 82), np.float32)
-    lean = float(np.hypot(*look.sun))
-    lit = px * np.float32(-look.sun[0] / lean) + py * np.float32(-look.sun[1] / lean)
-    light = (0.86 + 0.10 * own) + 0.36 * lit + 0.10 * canvas.fine[box] + 0.07 * canvas.rough[box]
-    mix(image, box, colour[:, None, None] * np.clip(light, 0.35, 1.6), alpha)
+    lay(image, box, colour[:, None, None] * mottle, alpha)
 
 
 def _chance(x: float, y: float, key: int) -> int:
@@ -348,11 +284,11 @@ def _car(
     sx, sy = look.sun
     ca, cb = np.cos(angle) * sx + np.sin(angle) * sy, np.cos(angle) * sy - np.sin(angle) * sx
     dark = np.minimum(long - abs(a - ca * 1.1), wide - abs(b - cb * 1.1))
-    mix(image, box, np.zeros(3, np.float32), np.clip(dark / canvas.gsd + 0.5, 0, 0.5))
+    lay(image, box, np.zeros(3, np.float32), np.clip(dark / canvas.gsd + 0.5, 0, 0.5))
     palette = _TARPS if tarp else _PAINTS
     colour = np.array(palette[(draw >> 16) % len(palette)], np.float32)
     tint = colour[:, None, None] * np.where((abs(a - 0.6) < 0.4) & (not tarp), 0.55, 1.0)
-    mix(image, box, tint.astype(np.float32), np.clip(inside / canvas.gsd + 0.5, 0, 1))
+    lay(image, box, tint.astype(np.float32), np.clip(inside / canvas.gsd + 0.5, 0, 1))
 
 
 def _new_building(
@@ -375,11 +311,11 @@ def _new_building(
     ca = (np.cos(angle) * look.sun[0] + np.sin(angle) * look.sun[1]) * 3
     cb = (np.cos(angle) * look.sun[1] - np.sin(angle) * look.sun[0]) * 3
     dark = np.minimum(long - abs(a - ca), wide - abs(b - cb))
-    mix(image, box, np.zeros(3, np.float32), np.clip(dark / canvas.gsd + 0.5, 0, 0.5))
+    lay(image, box, np.zeros(3, np.float32), np.clip(dark / canvas.gsd + 0.5, 0, 0.5))
     base = np.array(((196, 190, 180), (150, 92, 74), (206, 208, 210))[(draw >> 8) % 3], np.float32)
     slope = np.where(b > 0, np.float32(0.86), np.float32(1.08))
     alpha = np.clip(inside / canvas.gsd + 0.5, 0, 1)
-    mix(image, box, base[:, None, None] * slope, alpha)
+    lay(image, box, base[:, None, None] * slope, alpha)
 
 
 def _rubble(

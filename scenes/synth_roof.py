@@ -47,9 +47,11 @@ class Facade:
         self._skin: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def cast(self, sheet: Sheet, shade: np.ndarray, sun: Sun, level: int) -> None:
-        """Add the shadow: a rectangle swept along the sun, shorter when the building fell."""
+        """Add the shadow: a rectangle swept along the sun, shorter when part of it fell, none when all did."""
         b = self.building
-        height = b.height * (1.0, 1.0, 0.7, 0.12)[level - 1]
+        if level == 4:
+            return
+        height = b.height * (0.7 if level == 3 else 1.0)
         sx, sy = sun[0] * height, sun[1] * height
         sa, sb = self.cos * sx + self.sin * sy, self.cos * sy - self.sin * sx
         sa, sb = (s if abs(s) > 1e-3 else 1e-3 for s in (sa, sb))
@@ -79,6 +81,8 @@ class Facade:
             reach = min(reach, 1.5 + 0.5 * b.height)
         elif b.cause == "flood":
             amount *= 0.25
+        elif b.cause == "blast":
+            reach *= 0.8
         for x, y, long, wide in b.parts:
             box = sheet.box(x, y, float(np.hypot(long, wide)) + reach + 1)
             if box is None:
@@ -88,7 +92,7 @@ class Facade:
             near = np.clip(1 - far / reach + 0.22 * sheet.rough[box], 0, 1)
             near *= near > 0.03
             part = density[box]
-            np.maximum(part, near * near * np.float32(amount), out=part)
+            np.maximum(part, near * near * (3 - 2 * near) * np.float32(amount), out=part)
             if b.cause == "fire" and b.level > 2:
                 part = burnt[box]
                 np.maximum(part, np.clip(1 - far / 4, 0, 1) * 0.7, out=part)
@@ -170,7 +174,7 @@ class Facade:
         if level == 1:
             rubble *= 1 - (cover > 0)
             char *= 1 - (cover > 0)
-            _lay(image, box, colour, cover)
+            lay(image, box, colour, cover)
             return
         x, y, long, wide = b.parts[0]
         u, v = sheet.local(box, x, y, b.angle)
@@ -181,20 +185,20 @@ class Facade:
             if dice[7] < 0.22 and b.cause in ("tornado", "flood"):
                 # Swept away: the bare slab shows between the pieces.
                 own = np.clip(0.40 + 0.35 * rough, 0.05, 0.9)
-                _lay(image, box, np.array((196, 190, 182), np.float32)[:, None, None], cover * 0.9)
+                lay(image, box, np.array((196, 190, 182), np.float32)[:, None, None], cover * 0.9)
             elif b.cause == "fire":
                 wall = np.minimum(long - abs(u), wide - abs(v))
                 frame = np.clip(1 - abs(wall - 0.4) / 0.6, 0, 1) * (len(b.parts) == 1)
-                _lay(image, box, np.array((62, 60, 60), np.float32)[:, None, None], cover)
+                lay(image, box, np.array((62, 60, 60), np.float32)[:, None, None], cover)
                 own = np.clip(0.5 + 0.3 * rough - 0.6 * frame, 0, 0.9)
                 char[:] = np.where(inner, np.float32(0.95) - 0.75 * frame, char)
-                _lay(
+                lay(
                     image, box, np.array((150, 146, 140), np.float32)[:, None, None],
                     frame * cover * (rough > -0.9) * np.float32(0.8),
                 )  # fmt: skip
             else:
                 # Pieces of the old roof and walls lie under and between the rest.
-                _lay(
+                lay(
                     image,
                     box,
                     0.42 * colour + np.float32(52),
@@ -207,9 +211,9 @@ class Facade:
             rubble *= 1 - cover
             muddy = np.float32(0.25 if level == 3 else 0.08) * cover
             colour += muddy * (np.array((134, 116, 88), np.float32)[:, None, None] - colour)
-            _lay(image, box, colour, cover)
+            lay(image, box, colour, cover)
             return
-        _lay(image, box, colour, cover)
+        lay(image, box, colour, cover)
         torn = np.float32(0.5) + 0.5 * rough + 0.12 * sheet.fine[box]
         if level == 3:
             direction = dice[8] * 2 * np.pi
@@ -229,12 +233,12 @@ class Facade:
         under = tan[:, None, None] * (1 + 0.25 * sheet.fine[box] * np.float32(hole_tone))
         if b.cause == "fire":
             under = np.float32(0.3) * under
-        _lay(image, box, under, holes * np.float32(dark))
+        lay(image, box, under, holes * np.float32(dark))
         if level == 2 and b.cause in ("tornado", "quake") and dice[12] < 0.22:
             # Tarps come within days of a storm: on a damaged roof they are part of the picture.
             at = abs(u - centre[0]) < 0.55 * long
             tarp = np.array((58, 96, 188), np.float32)[:, None, None] * light
-            _lay(image, box, tarp, at * cover * (v * (dice[13] - 0.5) > 0))
+            lay(image, box, tarp, at * cover * (v * (dice[13] - 0.5) > 0))
         keep = np.where(inner, np.float32(0), rubble)
         np.copyto(rubble, np.maximum(keep, np.maximum(gone * (0.72 + 0.2 * rough), holes * 0.06)))
         if level == 3:
@@ -243,7 +247,7 @@ class Facade:
             wall = (abs(u / room % 1 - 0.5) > 0.44) | (abs(v / room % 1 - 0.5) > 0.44)
             floor = np.where(wall, np.float32(150), np.float32(66 + 34 * dice[15]))
             warm = np.array((1.06, 0.97, 0.88), np.float32)[:, None, None]
-            _lay(image, box, warm * floor, gone * 0.9)
+            lay(image, box, warm * floor, gone * 0.9)
             char[:] = np.where(inner, (b.cause == "fire") * gone, char)
         else:
             char[:] = np.where(inner, (b.cause == "fire") * holes * 0.6, char)
@@ -275,6 +279,9 @@ def _flat_roof(
     return tone
 
 
-def _lay(image: np.ndarray, box: Box, colour: np.ndarray, alpha: np.ndarray) -> None:
+def lay(image: np.ndarray, box: Box, colour: np.ndarray, alpha: np.ndarray) -> None:
+    """Lay a colour ((3,) or (3, h, w)) over part of an image (3, h, w) with opacity `alpha`."""
     part = image[:, box[0], box[1]]
+    if colour.ndim == 1:
+        colour = colour[:, None, None]
     part += alpha * (colour - part)

@@ -107,10 +107,10 @@ DISTRICTS: dict[str, tuple[float, float, float]] = {
 }
 """Kinds of blocks: share of grass, share of bare soil (the rest is paved), density of woods."""
 STYLES: tuple[dict[str, float], ...] = (
-    {"suburb": 0.76, "flats": 0.07, "works": 0.06, "park": 0.09, "field": 0.02},
-    {"old": 0.40, "flats": 0.32, "suburb": 0.12, "works": 0.06, "park": 0.08, "field": 0.02},
-    {"shacks": 0.40, "suburb": 0.28, "old": 0.14, "works": 0.05, "park": 0.09, "field": 0.04},
-    {"suburb": 0.36, "old": 0.20, "flats": 0.22, "works": 0.08, "park": 0.11, "field": 0.03},
+    {"suburb": 0.76, "flats": 0.07, "works": 0.06, "park": 0.07, "field": 0.02},
+    {"old": 0.40, "flats": 0.32, "suburb": 0.12, "works": 0.06, "park": 0.06, "field": 0.01},
+    {"shacks": 0.40, "suburb": 0.28, "old": 0.14, "works": 0.05, "park": 0.06, "field": 0.02},
+    {"suburb": 0.36, "old": 0.20, "flats": 0.22, "works": 0.08, "park": 0.06, "field": 0.02},
 )
 
 
@@ -128,7 +128,7 @@ class World:
             (bend * rng.uniform(8, 30), 2 * np.pi / rng.uniform(900, 1600), rng.uniform(0, 6.28))
             for _ in range(4)
         ]
-        self.pitch = (float(rng.uniform(170, 240)), float(rng.uniform(88, 112)))
+        self.pitch = (float(rng.uniform(170, 240)), float(rng.uniform(76, 106)))
         self.road = float(rng.uniform(3.6, 5.0))
         self.tiled = float(rng.choice([0.0, 0.15, 0.5, 0.9])) if self.style else 0.03
         self.metal = float(rng.uniform(0.0, 0.35)) if self.style != 2 else 0.7
@@ -178,7 +178,7 @@ class World:
         """Above 0: where what was hit also burnt."""
         if self.disaster == "flood":
             return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), -1.0)
-        cut = -1.0 if self.disaster == "fire" else 1.25
+        cut = {"fire": -1.0, "tornado": 2.2}.get(self.disaster, 1.25)
         return at_points(smooth(), x, y, 22.0, self.key + 31) - cut
 
     def flood(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -254,8 +254,9 @@ class World:
         rng = np.random.default_rng([self.seed, 2, (k // 2) & 0xFFFF, (l // 3) & 0xFFFF])
         own = np.random.default_rng([self.seed, 3, k & 0xFFFF, l & 0xFFFF])
         weights = STYLES[self.style]
+        shares = np.array(list(weights.values()))
         pick = own if own.random() < 0.3 else rng
-        return str(pick.choice(list(weights), p=np.array(list(weights.values()))))
+        return str(pick.choice(list(weights), p=shares / shares.sum()))
 
     # --- land and blocks ----------------------------------------------------------------------
 

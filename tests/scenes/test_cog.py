@@ -72,7 +72,7 @@ def test_a_valid_cog_on_the_exact_grid(tmp_path: Path, shape: tuple[int, int], n
 
 
 def test_overviews_take_the_commonest_class_and_the_mean_of_what_is_known(tmp_path: Path) -> None:
-    store, grid, values = stored(tmp_path, (1237, 1411))
+    store, grid, values = stored(tmp_path, (1200, 1400))
     for name in ("damage", "damage_probability"):
         write_cog(store, name, grid, tmp_path / f"{name}.tif")
     with rasterio.open(tmp_path / "damage.tif", overview_level=0) as file:
@@ -80,10 +80,10 @@ def test_overviews_take_the_commonest_class_and_the_mean_of_what_is_known(tmp_pa
     assert set(np.unique(seen)) <= {0, 1, 4, 255}
     with rasterio.open(tmp_path / "damage_probability.tif", overview_level=0) as file:
         mean = file.read(1)
-    assert (mean[:, : 1411 // 4 - 1] == 255).all()
-    right = values["damage_probability"][:1236, 706:1410].astype(float)
-    blocks = right.reshape(618, 2, 352, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(mean[:618, 353:705], blocks, atol=1)
+    assert (mean[:, :350] == 255).all()
+    right = values["damage_probability"][:, 700:].astype(float)
+    blocks = right.reshape(600, 2, 350, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(mean[:, 350:], blocks, atol=1)
 
 
 def test_the_same_bytes_again_and_under_another_chunk_size(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine with Python 3.11 or later and make:
+#   make demo    map a synthetic disaster and say how right the map is
+#   make test    all tests
+# The rest: make lint, make bench, make weights, make docs, make clean.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench weights docs install clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools ".[dev]"
+	touch $(READY)
+
+# A plain install, not an editable one: the import rules and mypy are checked on what users get.
+install: $(READY)
+	rm -rf build/lib build/bdist.*
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
+
+demo: install
+	$(BIN)/aftermap demo
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p aftermap
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python benchmarks/run.py
+
+weights: install
+	$(BIN)/aftermap train --bundled
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt mkdocs-material
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info

@@ -1,0 +1,97 @@
+"""From a run's finished layers to its files: what `finish` and the report are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+from distributed import Client
+
+from ..kernels.buildings import Origin, Rules
+from ..scenes.grid import gsd
+from ..scenes.pair import Pair, acquisition_date
+from .finish import FinishJob, finish
+from .folder import RunFolder
+from .futures import map_ordered
+from .job import Job
+from .report import damage_picture, write_report
+from .request import Prepared
+
+_PICTURE = 900
+"""Longest side of the report's pictures, px."""
+
+
+def write_outputs(
+    client: Client, folder: RunFolder, prepared: Prepared, job: Job, record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write rasters, buildings, summary and report; returns the totals."""
+    totals = finish(_finish_job(folder, prepared, job, record), partial(map_ordered, client))
+    codes = totals.pop("overview")
+    _, seen = job.pair.overview(_PICTURE)
+    pictures = {"after": seen.post.transpose(1, 2, 0)}
+    if job.pair.pre is not None:
+        pictures = {"before": seen.pre.transpose(1, 2, 0), **pictures}
+    pictures["damage"] = damage_picture(pictures["after"], codes)
+    write_report(folder.path / "report.html", _facts(folder, job.pair, record, totals), pictures)
+    return totals
+
+
+def _finish_job(
+    folder: RunFolder, prepared: Prepared, job: Job, record: Mapping[str, Any]
+) -> FinishJob:
+    row0, col0, row1, col1 = job.plan.region
+    pair, kernel, footprints = job.pair, job.kernel, prepared.footprints
+    return FinishJob(
+        folder=folder.path.absolute(),
+        store=job.store,
+        grid=pair.grid[row0:row1, col0:col1],
+        rules=Rules(graded=kernel.threshold is None, threshold=kernel.threshold or 0.5),
+        origin=_origin(pair, record),
+        scene_prefix=pair.post.name,
+        footprints=footprints,
+        footprint_source=footprints.path.name if footprints else "detected",
+        aoi=_aoi(pair),
+        skipped=[(job.plan.at(*e["chunk"]), e["reason"]) for e in record["quarantined"]],
+        sources=_sources(record),
+    )
+
+
+def _origin(pair: Pair, record: Mapping[str, Any]) -> Origin:
+    shift = record["shift"] or {}
+    return Origin(
+        method=record["method"]["method"],
+        weights_sha256=record["method"]["weights_sha256"] or None,
+        run_id=record["run_id"],
+        pre_image=pair.pre.name if pair.pre else None,
+        post_image=pair.post.name,
+        pre_date=acquisition_date(pair.pre) if pair.pre else None,
+        post_date=acquisition_date(pair.post),
+        gsd_m=round(gsd(pair.grid), 4),
+        shift_x_m=shift.get("x_m"),
+        shift_y_m=shift.get("y_m"),
+        align_conf=shift.get("confidence"),
+    )
+
+
+def _aoi(pair: Pair) -> gpd.GeoDataFrame | None:
+    if pair.area is None:
+        return None
+    return gpd.GeoDataFrame(geometry=[pair.area], crs=pair.grid.crs.to_wkt())
+
+
+def _sources(record: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [
+        {"role": role, "path": file["path"], "bytes": file["bytes"], "sampled_sha256": file["sampled_sha256"]}
+        for role, files in sorted(record["facts"]["inputs"].items())
+        for file in files
+    ]
+    return pd.DataFrame(rows)
+
+
+def _facts(
+    folder: RunFolder, pair: Pair, record: Mapping[str, Any], totals: Mapping[str, Any]
+) -> dict[str, Any]:
+    raise AssertionError
