@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from odc.geo.geobox import GeoBox
 
-from ..kernels.kernel import Kernel
-from ..scenes.align import LARGE, Shift, measure_shift
 from ..scenes.errors import AftermapError, NothingToAnalyse, Refused
-from ..scenes.pair import Pair, Source, match_colour
+from ..scenes.pair import Source
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
 from .connect import connected
@@ -65,21 +64,20 @@ def run_request(request: Request, quiet: bool = True) -> Run:
             _say(f"{folder.path} is complete already; nothing to do. --fresh starts over.", quiet)
             return Run(folder.path)
         plan = _plan(prepared, record)
-        kernel, pair, shift = _fit(prepared, record)
-        store = Store(folder.store.absolute(), plan, kernel.layers)
-        record |= _opening(prepared, record, plan, kernel, shift, pair)
+        store = Store(folder.store.absolute(), plan, prepared.kernel.layers)
+        job = Job(prepared.kernel, prepared.pair, plan, store)
+        record |= _opening(prepared, record, plan)
         folder.write(record)
-        if not folder.store.exists():
-            store.create(_region_grid(pair, plan), {"aftermap": record["run_id"]})
+        store.create(_region_grid(job), {"run_id": record["run_id"]})
         with connected(request.cluster, request.workers, request.memory) as client:
             _say(f"dashboard  {client.dashboard_link}", quiet)
             started = time.perf_counter()
-            record |= _run_chunks(client, Job(kernel, pair, plan, store), folder, quiet)
+            record |= _run_chunks(client, job, folder, quiet)
             record["seconds_chunks"] = round(time.perf_counter() - started, 2)
             if not _analysed(store, plan):
                 folder.clear()
                 raise NothingToAnalyse("No pixel could be analysed, and nothing was written.")
-            write_outputs(client, folder, prepared, Job(kernel, pair, plan, store), record)
+            record["totals"] = write_outputs(client, folder, prepared, job, record)
         record["seconds_total"] = round(time.perf_counter() - started, 2)
         record["state"] = "quarantined" if record["quarantined"] else "done"
         folder.write(record)
@@ -98,53 +96,20 @@ def _plan(prepared: Prepared, record: dict[str, Any]) -> Plan:
     return replace(plan, chunk=chunk)
 
 
-def _fit(prepared: Prepared, record: dict[str, Any]) -> tuple[Kernel, Pair, Shift | None]:
-    """What is measured on the whole scene before the first chunk: shift, colours, the kernel's fit.
-
-    Each is deterministic, so a resumed run measures the same again.
-    """
-    pair, request, shift = prepared.pair, prepared.request, None
-    if pair.pre is not None:
-        shift = measure_shift(pair)
-        if request.coregister:
-            pair = replace(pair, shift=(shift.rows_px, shift.cols_px))
-    if request.match_colour:
-        pair = match_colour(pair)
-    return prepared.kernel.fitted(pair), pair, shift
-
-
-def _opening(
-    prepared: Prepared,
-    record: dict[str, Any],
-    plan: Plan,
-    kernel: Kernel,
-    shift: Shift | None,
-    pair: Pair,
-) -> dict[str, Any]:
+def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """What run.json says when the first chunk starts."""
-    notes = [note for scene in pair.images for raster in scene.rasters for note in raster.notes]
-    if (
-        shift is not None
-        and shift.confidence > 0
-        and shift.length_px > LARGE
-        and not prepared.request.coregister
-    ):
-        notes.append(
-            f"before and after are {shift.length_px:.1f} px apart; --coregister corrects the shift"
-        )
+    shift, corrected = prepared.shift, prepared.request.coregister
     return {
         "run_id": digest(record["facts"])[:16],
         "state": "running",
         "attempts": record["attempts"] + 1,
         "started": record.get("started", time.strftime("%FT%TZ", time.gmtime())),
         "plan": prepared.budget.to_dict() | {"chunk_px": plan.chunk, "chunks": len(plan)},
-        "method": kernel.facts(),
-        "shift": None
-        if shift is None
-        else shift.to_dict() | {"corrected": prepared.request.coregister},
-        "colour": [list(band) for band in pair.colour],
+        "method": prepared.kernel.facts(),
+        "shift": None if shift is None else shift.to_dict() | {"corrected": corrected},
+        "colour": [list(band) for band in prepared.pair.colour],
         "versions": versions(),
-        "notes": notes,
+        "notes": prepared.notes(),
     }
 
 
@@ -191,9 +156,9 @@ def _analysed(store: Store, plan: Plan) -> bool:
     return any((store.read_chunk("damage", chunk) != 255).any() for chunk in plan)
 
 
-def _region_grid(pair: Pair, plan: Plan) -> Any:
-    row0, col0, row1, col1 = plan.region
-    return pair.grid[row0:row1, col0:col1]
+def _region_grid(job: Job) -> GeoBox:
+    row0, col0, row1, col1 = job.plan.region
+    return job.pair.grid[row0:row1, col0:col1]
 
 
 def _say(text: str, quiet: bool) -> None:

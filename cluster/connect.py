@@ -113,7 +113,8 @@ def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalClu
             threads_per_worker=count if kind == "threads" else 1,
             processes=kind == "local",
             memory_limit=worker_memory(memory, count) if kind == "local" else 0,
-            host="127.0.0.1",
+            # Threads talk within the process, and have no address to bind.
+            host="127.0.0.1" if kind == "local" else None,
             dashboard_address="127.0.0.1:0",
             silence_logs=50,
         )

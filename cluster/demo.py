@@ -41,22 +41,26 @@ def run_demo(out: Path, size: int = 2048, seed: int = 2023) -> str:
     """Make a scene, map it with the bundled weights and with two baselines, and tell the scores."""
     start = time.perf_counter()
     scene = write(out / "scene", Synth(size=size, seed=seed))
-    runs = {method: _assess(scene, out, method) for method in ("fc-siam-diff", "difference", "texture")}
+    runs = {
+        method: _assess(scene, out, method) for method in ("fc-siam-diff", "difference", "texture")
+    }
     scores = [score(method, run, scene) for method, run in runs.items()]
     run = runs["fc-siam-diff"]
-    return "\n".join([
-        f"Synthetic scene, seed {seed}, {size} x {size} px, never trained on; known truth.",
-        "",
-        f"{'':<14} {'building F1':>11} {'pixel F1':>9} {'precision':>10} {'recall':>7}",
-        *[line.line() for line in scores],
-        "",
-        "difference and texture are what can be done without a network, for comparison.",
-        f"{time.perf_counter() - start:.0f} seconds in all.",
-        "",
-        f"map        {run.path / 'buildings.gpkg'}   (opens coloured in QGIS)",
-        f"rasters    {run.path / 'damage.tif'}",
-        f"report     {run.report}",
-    ])
+    return "\n".join(
+        [
+            f"Synthetic scene, seed {seed}, {size} x {size} px, never trained on; known truth.",
+            "",
+            f"{'':<14} {'building F1':>11} {'pixel F1':>9} {'precision':>10} {'recall':>7}",
+            *[line.line() for line in scores],
+            "",
+            "difference and texture are what can be done without a network, for comparison.",
+            f"{time.perf_counter() - start:.0f} seconds in all.",
+            "",
+            f"map        {run.path / 'buildings.gpkg'}   (opens coloured in QGIS)",
+            f"rasters    {run.path / 'damage.tif'}",
+            f"report     {run.report}",
+        ]
+    )
 
 
 def score(method: str, run: Run, scene: SynthScene) -> Score:
@@ -86,4 +90,6 @@ def _seen_classes(truth: gpd.GeoDataFrame, seen: np.ndarray, transform: Affine) 
 
 
 def _assess(scene: SynthScene, out: Path, method: str) -> Run:
-    return run_request(Request(pre=scene.pre, post=scene.post, out=out / method, method=method, fresh=True))
+    return run_request(
+        Request(pre=scene.pre, post=scene.post, out=out / method, method=method, fresh=True)
+    )

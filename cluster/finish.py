@@ -46,7 +46,7 @@ from ..scenes.footprints import Footprints
 from ..scenes.legend import LEGEND, LEVELS, TITLE, UNGRADED, VERSION, entry
 from ..scenes.plan import Chunk
 from ..scenes.store import Store
-from ..scenes.vectors import read_blocks, write_csv, write_geopackage, write_geoparquet
+from ..scenes.vectors import Table, read_blocks, write_csv, write_geopackage, write_geoparquet
 
 _BLOCK = 20_000
 """Buildings in memory at once."""
@@ -105,16 +105,19 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
             write_geoparquet(_parquet(job, name), counted[name].watch(blocks))
     wanted = inside(cells, job.grid, job.aoi)
     unseen = not_analysed(cells, job.grid, wanted, job.skipped)
-    facts = {name: totals.facts() for name, totals in counted.items()}
+    facts: dict[str, Any] = {name: totals.facts() for name, totals in counted.items()}
     facts |= _area_facts(cells, job, wanted)
     summary = summarise(facts)
-    layers = {name: read_blocks(_parquet(job, name), _BLOCK) for name in tables}
+    layers: dict[str, Table] = {
+        name: read_blocks(_parquet(job, name), _BLOCK) for name in tables
+    }
     layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
     write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
     _parquet(job, "damage_areas").unlink()
     write_csv(job.folder / "summary.csv", summary)
     facts["files"] = [*rasters, "buildings.gpkg", "buildings.parquet", "summary.csv"]
-    return facts | {"overview": cells.overview}
+    facts["overview"] = cells.overview
+    return facts
 
 
 def summarise(facts: dict[str, Any]) -> pd.DataFrame:

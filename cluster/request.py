@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,14 +13,19 @@ from distributed import Client
 
 from ..kernels.kernel import Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
+from ..scenes.align import LARGE, Shift, measure_shift
 from ..scenes.errors import NothingToAnalyse, Refused
 from ..scenes.footprints import Footprints, read_footprints
 from ..scenes.grid import gsd, region_of
-from ..scenes.pair import Pair, Source, make_pair
+from ..scenes.pair import Pair, Source, make_pair, match_colour
+from ..scenes.plan import Plan
 from ..scenes.scene import ReadError
 from .budget import Budget, make_budget
 from .connect import worker_count, worker_memory
 from .fingerprint import fingerprint_file, sha256_file
+
+CHECKED = 2048
+"""Side of the pieces in which a scene is searched for a valid pixel, px."""
 
 _VERSIONS = ("aftermap", "torch", "dask", "zarr", "rasterio", "numpy")
 
@@ -66,6 +71,8 @@ class Prepared:
     pair: Pair
     budget: Budget
     footprints: Footprints | None
+    shift: Shift | None
+    """How far the before image lies from the after image; None without a before image."""
 
     def facts(self) -> dict[str, object]:
         """What makes this run this run: two runs with the same facts have the same outputs.
@@ -94,6 +101,16 @@ class Prepared:
             },
         }
 
+    def notes(self) -> list[str]:
+        """What the user should know before trusting the result."""
+        notes = [n for scene in self.pair.images for raster in scene.rasters for n in raster.notes]
+        shift = self.shift
+        if shift and shift.confidence and shift.length_px > LARGE and not self.request.coregister:
+            notes.append(
+                f"before and after are {shift.length_px:.1f} px apart; --coregister corrects that"
+            )
+        return notes
+
     def _inputs(self) -> dict[str, object]:
         named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
         files = {name: [raster.path for raster in scene.rasters] for name, scene in named.items()}
@@ -109,7 +126,9 @@ class Prepared:
 def prepare(request: Request, probe: bool = True) -> Prepared:
     """Check a request from end to end: method, images, grid, area, footprints, plan.
 
-    Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
+    What a method learns from the whole scene (the shift of the images, their colours, a
+    threshold) is measured here, on tiles spread over it; it is deterministic, so that a resumed
+    run measures the same again. Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
     Refused or NothingToAnalyse in words.
     """
     options = {
@@ -133,8 +152,11 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     )
     _check_pixels(pair, kernel)
     check_resolution(kernel, pair.grid)
-    workers = worker_count(request.cluster, request.workers)
     region = region_of(pair.grid, pair.area)
+    _check_something_valid(pair, Plan.of(pair.grid.shape, kernel.window, CHECKED, region))
+    pair, shift = _adjusted(pair, request)
+    kernel = kernel.fitted(pair)
+    workers = worker_count(request.cluster, request.workers)
     budget = make_budget(
         kernel,
         (pair.grid.shape[0], pair.grid.shape[1]),
@@ -149,8 +171,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     if request.footprints is not None:
         row0, col0, row1, col1 = budget.plan.region
         footprints = read_footprints(request.footprints, pair.grid[row0:row1, col0:col1])
-    _check_something_valid(pair, budget)
-    return Prepared(request, kernel, pair, budget, footprints)
+    return Prepared(request, kernel, pair, budget, footprints, shift)
 
 
 def versions() -> dict[str, str]:
@@ -172,8 +193,7 @@ def describe(prepared: Prepared) -> str:
         f"disk       up to {budget.disk_bytes / 2**30:.2f} GiB of {budget.free_bytes / 2**30:.1f} GiB free",
         f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
     ]
-    notes = [note for scene in pair.images for raster in scene.rasters for note in raster.notes]
-    return "\n".join(lines + [f"note       {note}" for note in notes])
+    return "\n".join(lines + [f"note       {note}" for note in prepared.notes()])
 
 
 def _check_images(request: Request, kernel: Kernel) -> None:
@@ -200,12 +220,19 @@ def _check_pixels(pair: Pair, kernel: Kernel) -> None:
             )
 
 
-def _check_something_valid(pair: Pair, budget: Budget) -> None:
+def _adjusted(pair: Pair, request: Request) -> tuple[Pair, Shift | None]:
+    """Measure the shift between the images, and correct it and the colours where asked."""
+    shift = measure_shift(pair) if pair.pre is not None else None
+    if request.coregister and shift is not None:
+        pair = replace(pair, shift=(shift.rows_px, shift.cols_px))
+    return (match_colour(pair) if request.match_colour else pair), shift
+
+
+def _check_something_valid(pair: Pair, plan: Plan) -> None:
     """Refuse a scene without a single valid pixel; an overview settles it for all but odd scenes."""
-    _, seen = pair.overview(1024)
-    if seen.valid.any():
+    if pair.overview(1024, plan.region).valid.any():
         return
-    for chunk in budget.plan:
+    for chunk in plan:
         try:
             if pair.read(chunk.row0, chunk.col0, chunk.row1, chunk.col1).valid.any():
                 return

@@ -30,12 +30,12 @@ def write_outputs(
     """Write rasters, buildings, summary and report; returns the totals."""
     totals = finish(_finish_job(folder, prepared, job, record), partial(map_ordered, client))
     codes = totals.pop("overview")
-    _, seen = job.pair.overview(_PICTURE)
+    seen = job.pair.overview(_PICTURE, job.plan.region)
     pictures = {"after": seen.post.transpose(1, 2, 0)}
     if job.pair.pre is not None:
         pictures = {"before": seen.pre.transpose(1, 2, 0), **pictures}
     pictures["damage"] = damage_picture(pictures["after"], codes)
-    write_report(folder.path / "report.html", _facts(folder, job.pair, record, totals), pictures)
+    write_report(folder.path / "report.html", _facts(job.pair, record, totals), pictures)
     return totals
 
 
@@ -84,14 +84,65 @@ def _aoi(pair: Pair) -> gpd.GeoDataFrame | None:
 
 def _sources(record: Mapping[str, Any]) -> pd.DataFrame:
     rows = [
-        {"role": role, "path": file["path"], "bytes": file["bytes"], "sampled_sha256": file["sampled_sha256"]}
+        {
+            "role": role,
+            "path": file["path"],
+            "bytes": file["bytes"],
+            "sampled_sha256": file["sampled_sha256"],
+        }
         for role, files in sorted(record["facts"]["inputs"].items())
         for file in files
     ]
     return pd.DataFrame(rows)
 
 
-def _facts(
-    folder: RunFolder, pair: Pair, record: Mapping[str, Any], totals: Mapping[str, Any]
-) -> dict[str, Any]:
-    raise AssertionError
+def _facts(pair: Pair, record: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report says: totals, images, warnings, and how it was made."""
+    plan, method, shift = record["plan"], record["method"], record["shift"]
+    provenance = [
+        ("Run", record["run_id"]),
+        ("Method", f"{method['method']}, {method['precision']}"),
+        ("Weights, SHA-256", method["weights_sha256"] or "none"),
+        (
+            "Images",
+            "; ".join(
+                file["path"]
+                for role in ("pre", "post")
+                for file in record["facts"]["inputs"].get(role, [])
+            ),
+        ),
+        (
+            "Grid",
+            f"{plan['width']} x {plan['height']} px at {gsd(pair.grid):.3g} m, {pair.grid.crs.to_epsg() or 'own CRS'}",
+        ),
+        (
+            "Windows",
+            f"{plan['window_core_px']} px and a halo of {plan['halo_px']} px; chunks of {plan['chunk_px']} px",
+        ),
+        ("Shift before to after", _shift(shift)),
+        (
+            "Software",
+            ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        ),
+        ("Started", record["started"]),
+    ]
+    return dict(totals) | {
+        "title": f"Damage assessment: {pair.post.name}",
+        "method": method["method"],
+        "pre_image": pair.pre.name if pair.pre else None,
+        "post_image": pair.post.name,
+        "pre_date": acquisition_date(pair.pre) if pair.pre else None,
+        "post_date": acquisition_date(pair.post),
+        "notes": record["notes"],
+        "provenance": provenance,
+    }
+
+
+def _shift(shift: Mapping[str, Any] | None) -> str:
+    if shift is None or not shift["tiles"]:
+        return "not measurable"
+    return (
+        f"{shift['x_m']:+.2f} m east, {shift['y_m']:+.2f} m north "
+        f"({shift['confidence']:.0%} of {shift['tiles']} tiles agree), "
+        f"{'corrected' if shift['corrected'] else 'not corrected'}"
+    )

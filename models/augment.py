@@ -64,7 +64,7 @@ def draw(chip: Chip, size: int, augment: Augment, key: tuple[int, int, int]) -> 
 def recolour(
     pre: np.ndarray, post: np.ndarray, augment: Augment, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change light, colour, sharpness and noise of both images, uint8 (3, h, w); black stays."""
+    """Change light, colour, sharpness and noise of two square images, uint8 (3, h, h); black stays."""
     if augment.light <= 0:
         return pre, post
     first, second = rng.spawn(2)
@@ -121,7 +121,7 @@ def _sample(
 
 def _blank(image: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> None:
     """Black out a strip along one side, in place, and leave it out of the labels."""
-    depth = int(rng.integers(4, image.shape[-1] // 3))
+    depth = int(rng.integers(1, max(2, image.shape[-1] // 3)))
     strip = (slice(None), slice(0, depth)) if rng.random() < 0.5 else (slice(0, depth), slice(None))
     if rng.random() < 0.5:
         image, codes = image[:, ::-1, ::-1], codes[::-1, ::-1]

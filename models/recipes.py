@@ -119,7 +119,7 @@ BUNDLED = TrainConfig(
     out="build/weights",
     # Losses average over pixels, of which five in six are background.
     class_weights=(0.4, 1.0, 1.4, 1.4, 1.2),
-    epochs=12,
+    epochs=15,
     steps=120,
     workers=1,
     training_data=(

@@ -144,7 +144,7 @@ def _epoch(
             raise AftermapError(
                 f"The training stopped in epoch {epoch + 1}, step {step + 1} of {steps}: the loss "
                 f"is {value} and the gradient's norm {float(norm)}, at a learning rate of "
-                f"{rate:.2g}. Lower --lr; the state after epoch {epoch} is kept in {config.out}."
+                f"{rate:.2g}. Lower --lr; {epoch} whole epochs are kept in {config.out}."
             )
         optimizer.step()
         total += value
@@ -292,6 +292,10 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
     core = min(config.core, (side - 2 * full) // network.stride * network.stride)
     halo_flips = halo_flip_rate(network, pairs, halo, core) if core > 0 else None
     scores = dict(run.history[run.best_epoch - 1])
+    if core > 0:
+        # What a smaller halo would cost, for whoever chooses --halo.
+        narrower = range(network.stride * 2, full, network.stride * 2)
+        scores |= {f"halo_{h}_flip_rate": halo_flip_rate(network, pairs, h, core) for h in narrower}
     data = config.data if config.data == "synthetic" else f"the chips of {Path(config.data).name}"
     card = Card(
         method=config.method,

@@ -220,7 +220,9 @@ def _clean(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     reasons[missing] = "no geometry"
     empty = ~missing & shapely.is_empty(geometry)
     reasons[empty] = "empty geometry"
-    good = shapely.force_2d(np.where(missing | empty, None, geometry))
+    good = geometry.copy()
+    good[empty] = None
+    good = shapely.force_2d(good)
     kinds = shapely.get_type_id(good)
     mixed = kinds == shapely.GeometryType.GEOMETRYCOLLECTION
     good[mixed] = [_polygonal(item) for item in good[mixed]]

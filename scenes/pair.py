@@ -55,14 +55,18 @@ class Pair:
         pre, seen = self.pre.read(self._pre_grid, row0, col0, row1, col1)
         return Pixels(self._matched(pre, seen), post, valid & seen)
 
-    def overview(self, side: int = 1024) -> tuple[GeoBox, Pixels]:
-        """Both images over the whole grid in at most `side` px, and the grid of that picture."""
-        grid = overview_grid(self.grid, side)
-        post, valid = self.post.overview(grid)
+    def overview(self, side: int = 1024, region: tuple[int, int, int, int] | None = None) -> Pixels:
+        """Both images in at most `side` px, over a region (row0, col0, row1, col1) or all of the grid.
+
+        From decimated reads: good for pictures and statistics only. What cannot be read is missing.
+        """
+        row0, col0, row1, col1 = region or (0, 0, *self.grid.shape)
+        post, valid = self.post.overview(overview_grid(self.grid[row0:row1, col0:col1], side))
         if self.pre is None:
-            return grid, Pixels(post[:0], post, valid)
-        pre, seen = self.pre.overview(overview_grid(self._pre_grid, side))
-        return grid, Pixels(self._matched(pre, seen), post, valid & seen)
+            return Pixels(post[:0], post, valid)
+        there = overview_grid(self._pre_grid[row0:row1, col0:col1], side)
+        pre, seen = self.pre.overview(there)
+        return Pixels(self._matched(pre, seen), post, valid & seen)
 
     def wanted(self, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
         """Which pixels of a window lie in the area asked for: bool (h, w)."""
@@ -130,7 +134,7 @@ def match_colour(pair: Pair) -> Pair:
     """
     if pair.pre is None:
         raise Refused("--match-colour needs a before image, and none was given.")
-    _, seen = pair.overview(2048)
+    seen = pair.overview(2048)
     if not seen.valid.any():
         return pair
     before, after = seen.pre[:, seen.valid].astype(float), seen.post[:, seen.valid].astype(float)

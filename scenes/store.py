@@ -5,6 +5,7 @@ A chunk is done when its `damage` shard exists; nothing else has to be remembere
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +35,15 @@ class Store:
     layers: tuple[Layer, ...]
 
     def create(self, grid: GeoBox, attributes: Mapping[str, object]) -> None:
-        """Make the empty arrays; `grid` is the georeference of the plan's region."""
-        root = zarr.create_group(self.path, attributes=dict(attributes))
+        """Make the empty arrays, unless they are there; `grid` is the plan's region on the earth.
+
+        They are made beside their place and appear in it at once, whole.
+        """
+        if self.path.exists():
+            return
+        part = self.path.with_name(f".{self.path.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        root = zarr.create_group(part, attributes=dict(attributes))
         height, width = self.plan.region_shape
         for layer in self.layers:
             side = self.plan.chunk // layer.every
@@ -58,6 +66,7 @@ class Store:
                 config={"write_empty_chunks": True},
             )
         _georeference(root, grid)
+        part.rename(self.path)
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array]:

@@ -83,14 +83,15 @@ class Canvas:
             dice = np.random.default_rng([world.seed, 5, k & 0xFFFF, l & 0xFFFF]).random(4)
             grass, dirt, density = DISTRICTS[kind]
             share[n] = grass + 0.16 * (dice[0] - 0.5)
-            wood[n] = density * (0.5 + 1.2 * dice[1])
+            wood[n] = density * (0.5 + 1.2 * dice[1]) if density > 0 else -9.0
             soil = np.array((168, 150, 122)) * (0.85 + 0.2 * dice[2])
             paved = np.array((128, 126, 123)) * (0.85 + 0.3 * dice[3])
             bare[:, n] = soil if dirt / (1.001 - grass) > dice[0] and kind != "works" else paved
             if kind == "field":
                 bare[:, n], share[n] = fields[int(dice[0] * 4)], 0.1
         self.share, self.bare = share[self.cell], bare
-        self.wood = wood[self.cell] if wood.max() > 0.2 else None
+        # Without a park in sight there is nothing to paint: a shortcut that changes no pixel.
+        self.wood = wood[self.cell] if wood.max() > 0 else None
 
     def box(self, x: float, y: float, reach: float) -> Box | None:
         """Rows and columns of the pixels within `reach` m of a place; None outside the window."""

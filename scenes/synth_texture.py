@@ -159,7 +159,8 @@ def slow(
     first_col, first_row = int(np.floor(x[0] / NODE)), int(np.floor(y[0] / NODE))
     node_x = np.arange(first_col, int(np.floor(x[-1] / NODE)) + 2) * NODE
     node_y = np.arange(first_row, int(np.floor(y[-1] / NODE)) + 2) * NODE
-    values = np.asarray(field(node_x[None, :], node_y[:, None]), np.float32)
+    # Rounded, since a sine may differ in its last bit with the length of the array it is taken of.
+    values = np.rint(field(node_x[None, :], node_y[:, None]) * 65536).astype(np.float32) / 65536
     cols, rows = np.floor(x / NODE).astype(np.int64), np.floor(y / NODE).astype(np.int64)
     tx = (x / NODE - cols).astype(np.float32)
     ty = (y / NODE - rows).astype(np.float32)[:, None]

@@ -138,7 +138,7 @@ def test_areas_are_those_of_the_ellipsoid_in_any_crs(crs: str) -> None:
 def test_holes_and_parts_count_once() -> None:
     ring = shapely.box(0, 0, 100, 100) - shapely.box(20, 20, 80, 80)
     both = shapely.MultiPolygon([ring, shapely.box(200, 0, 210, 10)])
-    place = shapely.transform(np.array([both, ring]), lambda xy: xy + (500000, 4100000))
+    place = shapely.transform(np.array([both, ring]), lambda xy: xy + np.array([500000, 4100000]))
     np.testing.assert_allclose(geodesic_area(place, CRS), [6500, 6400], rtol=1e-3)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import aftermap.models
 import pytest
 import torch
@@ -212,6 +215,12 @@ def test_unknown_names_and_options_are_told() -> None:
         build("fc-ef", classes=3)
     with pytest.raises(UsageError, match="does not take the options"):
         build("fc-ef", width=3)
+
+
+def test_importing_the_room_does_not_import_torch() -> None:
+    code = "import sys, aftermap.models; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_public_names() -> None:

@@ -64,6 +64,20 @@ def test_pixels_do_not_depend_on_the_window(
     assert np.array_equal(part, full[..., row : row + height, col : col + width])
 
 
+@pytest.mark.parametrize(("seed", "gsd"), [(15, 0.5), (15, 1.0), (22, 0.8), (17, 0.3)])
+def test_other_towns_do_not_depend_on_the_window_either(seed: int, gsd: float) -> None:
+    spec = Synth(1024, seed, gsd)
+    full = render_pair_aligned(spec, 0, 0, 480, 500)
+    rng = np.random.default_rng(seed)
+    for _ in range(8):
+        row, col = (int(n) for n in rng.integers(0, 420, 2))
+        height, width = (int(n) for n in rng.integers(1, 60, 2))
+        part = render_pair_aligned(spec, row, col, height, width)
+        for piece, all_of_it in zip(part, full, strict=True):
+            at = slice(row, row + height), slice(col, col + width)
+            assert np.array_equal(piece, all_of_it[..., *at])
+
+
 def test_the_pair_is_what_the_rasters_hold() -> None:
     spec = Synth(512, seed=2, nuisances=False)
     pre, post, truth = render_pair_aligned(spec, 64, 32, 128, 160)

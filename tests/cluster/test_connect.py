@@ -1,0 +1,75 @@
+"""From a word or an address to a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from aftermap.cluster.connect import connect, connected, cores, worker_memory
+from aftermap.scenes.errors import Refused, UsageError
+from distributed import Client, LocalCluster
+
+
+def test_local_workers_are_single_threaded_processes_with_a_tuned_allocator() -> None:
+    import os
+
+    with connected("local", workers=2, memory="1GiB") as client:
+        assert sorted(client.nthreads().values()) == [1, 1]
+        seen = client.run(lambda: (os.environ["MALLOC_TRIM_THRESHOLD_"], os.environ["OMP_NUM_THREADS"], os.getpid()))
+        assert {value[:2] for value in seen.values()} == {("17179869184", "1")}
+        assert os.getpid() not in {value[2] for value in seen.values()}
+        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+
+
+def test_threads_stay_in_this_process() -> None:
+    import os
+
+    with connected("threads", workers=2) as client:
+        assert list(client.nthreads().values()) == [2]
+        assert set(client.run(os.getpid).values()) == {os.getpid()}
+
+
+def test_an_address_and_a_scheduler_file_join_a_running_cluster(tmp_path: Path) -> None:
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        with connected(cluster.scheduler_address) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        with Client(cluster) as owner:
+            owner.write_scheduler_file(str(tmp_path / "scheduler.json"))
+        with connected(str(tmp_path / "scheduler.json")) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+            assert connect(client) is client
+        assert cluster.status.name == "running"
+
+
+def test_what_cannot_be_connected_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="local, threads, cuda"):
+        connect("slrum")
+    with pytest.raises(UsageError, match="--workers 0"):
+        connect("local", workers=0)
+    with pytest.raises(UsageError, match="4GiB"):
+        worker_memory("plenty", 1)
+    with pytest.raises(Refused, match="does not exist"):
+        connect(str(tmp_path / "scheduler.json"))
+
+
+@pytest.mark.slow
+def test_an_address_where_nobody_answers_is_refused() -> None:
+    with pytest.raises(Refused, match="within 10 s"):
+        connect("tcp://127.0.0.1:9")
+
+
+def test_cuda_without_a_gpu_is_refused_in_words() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(Refused, match=r"aftermap\[gpu\]|no GPU"):
+        connect("cuda")
+
+
+def test_memory_is_an_even_share() -> None:
+    assert worker_memory("2GiB", 7) == 2 << 30
+    assert 0 < worker_memory(None, 2) < worker_memory(None, 1)
+    assert cores() >= 1
