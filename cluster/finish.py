@@ -108,9 +108,7 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
     facts: dict[str, Any] = {name: totals.facts() for name, totals in counted.items()}
     facts |= _area_facts(cells, job, wanted)
     summary = summarise(facts)
-    layers: dict[str, Table] = {
-        name: read_blocks(_parquet(job, name), _BLOCK) for name in tables
-    }
+    layers: dict[str, Table] = {name: read_blocks(_parquet(job, name), _BLOCK) for name in tables}
     layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
     write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
     _parquet(job, "damage_areas").unlink()

@@ -42,7 +42,10 @@ class Baseline:
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
     bands: ClassVar[int] = 3
     batch: ClassVar[int] = 4
-    layers: ClassVar[tuple[Layer, ...]] = (Layer("damage", "class"), Layer("damage_probability", "probability"))
+    layers: ClassVar[tuple[Layer, ...]] = (
+        Layer("damage", "class"),
+        Layer("damage_probability", "probability"),
+    )
     resolution: ClassVar[tuple[float, float]] = (0.01, 30.0)
     threshold: ClassVar[float | None] = 0.5
     fixed_bytes: ClassVar[int] = 300 << 20

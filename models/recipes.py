@@ -121,6 +121,9 @@ BUNDLED = TrainConfig(
     class_weights=(0.4, 1.0, 1.4, 1.4, 1.2),
     epochs=15,
     steps=120,
+    # Large windows with a narrow halo waste little; the card says how many pixels that changes.
+    core=1024,
+    halo=32,
     workers=1,
     training_data=(
         "Synthetic before/after scenes rendered by aftermap.scenes.synth at 0.35-0.7 m, with "

@@ -25,7 +25,7 @@ from .errors import Refused, UsageError
 from .layer import NOT_ANALYSED
 from .synth_block import Town
 from .synth_paint import HALO, Canvas, paint
-from .synth_sensor import Look, sense, shift
+from .synth_sensor import Look, clouded, sense, shift
 from .synth_world import Building
 
 CRS = "EPSG:32637"
@@ -93,7 +93,8 @@ class SynthScene:
     post: Path
     """After image, likewise."""
     truth: Path
-    """Damage codes on the post grid: 0 background, 1-4, 255 where the after image has no data."""
+    """Damage codes on the post grid: 0 background, 1-4, 255 where the after image has no data
+    or clouds hide the ground."""
     footprints: Path
     """GeoPackage, layer "buildings": damage_class, building_id, kind; as built before."""
 
@@ -310,9 +311,10 @@ def _truth(spec: Synth, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for block in world.near(x[0] - 60, y[0] - 60, x[-1] + 60, y[-1] + 60):
         for building in block.buildings:
             _burn(codes, building, x, y)
-    blank = _collar(spec, x, y, after=True)
-    if blank is not None:
-        codes[blank] = NOT_ANALYSED
+    hidden = _collar(spec, x, y, after=True), clouded(_looks(spec)[1], x, y)
+    for blank in hidden:
+        if blank is not None:
+            codes[blank] = NOT_ANALYSED
     return codes
 
 

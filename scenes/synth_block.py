@@ -214,7 +214,10 @@ def _suburb(b: _Builder) -> None:
 
 
 def _old(b: _Builder) -> None:
-    """Sub-blocks of houses wall to wall, cut by alleys, with small courtyards."""
+    """Sub-blocks of houses side by side, cut by alleys, with small courtyards.
+
+    Two metres are left between walls, so that a map can tell one house from the next.
+    """
     rng, (across, down) = b.rng, (4, 2)
     du, dv = (b.u1 - b.u0 + 6) / across, (b.v1 - b.v0 + 6) / down
     flat = rng.uniform(0.35, 0.9)
@@ -230,12 +233,12 @@ def _old(b: _Builder) -> None:
                     lot = min(rng.uniform(7, 14), left + du - 6 - u)
                     deep = depth * rng.uniform(0.62, 0.97)
                     v = top + deep / 2 if row == 0 else top + dv - 6 - deep / 2
-                    if rng.random() < 0.93 and lot > 5:
+                    if rng.random() < 0.93 and lot > 6.5:
                         roof, tone = ("flat", "flat") if rng.random() < flat else ("gable", "tile")
                         if rng.random() < 0.12:
                             roof, tone = "metal", "metal"
                         b.building(
-                            "old", roof, u + lot / 2, v, lot - 0.5, deep, rng.uniform(4, 13), tone,
+                            "old", roof, u + lot / 2, v, lot - 2.0, deep, rng.uniform(4, 13), tone,
                             rng.normal(0, 0.01), False, rng.normal(0.0, 0.03),
                         )  # fmt: skip
                     elif rng.random() < 0.6:

@@ -49,20 +49,33 @@ def veil(
     """Clouds and, offset along the sun, their shadows."""
     if look.cloud is None:
         return
-    cut = look.cloud
-
-    def thickness(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        broad = at_points(smooth(), x, y, 46.0, look.key)
-        return broad + 0.33 * at_points(cloudy(1.3), x, y, 10.0, look.key + 5) - cut
-
     drop = 260.0
-    under = slow(thickness, at_x - drop * look.sun[0], at_y - drop * look.sun[1])
-    over = slow(thickness, at_x, at_y)
+    under = _cloud(look, at_x - drop * look.sun[0], at_y - drop * look.sun[1])
+    over = _cloud(look, at_x, at_y)
     if under.max() > 0:
         image *= 1 - np.clip(under * 1.4, 0, 1) * np.float32(0.5 * (1 - look.ambient))
     if over.max() > 0:
         alpha = np.clip(over * 1.2, 0, 0.93)
         image += alpha * (np.float32(238) + 5 * rough - image)
+
+
+def clouded(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """Where clouds hide more than half of the ground's light, bool (h, w); None: a clear sky."""
+    if look.cloud is None:
+        return None
+    return _cloud(look, x, y) * 1.2 > 0.5
+
+
+def _cloud(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Thickness of the clouds, positive where there are any."""
+
+    cut = look.cloud or 0.0
+
+    def thickness(px: np.ndarray, py: np.ndarray) -> np.ndarray:
+        broad = at_points(smooth(), px, py, 46.0, look.key)
+        return broad + 0.33 * at_points(cloudy(1.3), px, py, 10.0, look.key + 5) - cut
+
+    return slow(thickness, x, y)
 
 
 def shift(image: np.ndarray, look: Look, x: np.ndarray, y: np.ndarray, gsd: float) -> np.ndarray:

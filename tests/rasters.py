@@ -19,12 +19,28 @@ def write_raster(
 ) -> Path:
     """Write (bands, h, w) pixels as a GeoTIFF."""
     count, height, width = pixels.shape
-    options: dict[str, object] = {"driver": "GTiff", "tiled": True, "blockxsize": 128, "blockysize": 128}
+    options: dict[str, object] = {
+        "driver": "GTiff",
+        "tiled": True,
+        "blockxsize": 128,
+        "blockysize": 128,
+    }
     with rasterio.open(
-        path, "w", **(options | {
-            "height": height, "width": width, "count": count, "dtype": pixels.dtype.name,
-            "crs": crs, "transform": transform, "photometric": "rgb" if count == 3 else "minisblack",
-        } | profile)
+        path,
+        "w",
+        **(
+            options
+            | {
+                "height": height,
+                "width": width,
+                "count": count,
+                "dtype": pixels.dtype.name,
+                "crs": crs,
+                "transform": transform,
+                "photometric": "rgb" if count == 3 else "minisblack",
+            }
+            | profile
+        ),
     ) as target:
         target.write(pixels)
     return path

@@ -15,7 +15,13 @@ def test_local_workers_are_single_threaded_processes_with_a_tuned_allocator() ->
 
     with connected("local", workers=2, memory="1GiB") as client:
         assert sorted(client.nthreads().values()) == [1, 1]
-        seen = client.run(lambda: (os.environ["MALLOC_TRIM_THRESHOLD_"], os.environ["OMP_NUM_THREADS"], os.getpid()))
+        seen = client.run(
+            lambda: (
+                os.environ["MALLOC_TRIM_THRESHOLD_"],
+                os.environ["OMP_NUM_THREADS"],
+                os.getpid(),
+            )
+        )
         assert {value[:2] for value in seen.values()} == {("17179869184", "1")}
         assert os.getpid() not in {value[2] for value in seen.values()}
         assert client.scheduler.address.startswith("tcp://127.0.0.1:")

@@ -15,13 +15,17 @@ from aftermap.scenes.errors import Refused
 FACTS = {"method": {"name": "a"}, "window": {"halo_px": 16}}
 
 
-def test_a_second_run_is_refused_while_the_first_lives_and_not_after_it_is_killed(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_while_the_first_lives_and_not_after_it_is_killed(
+    tmp_path: Path,
+) -> None:
     code = (
         "import sys, time; from pathlib import Path; from aftermap.cluster.folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked():\n"
         "    print('held', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -70,7 +74,10 @@ def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="cannot be written"), RunFolder(tmp_path / "file" / "run").locked():
+    with (
+        pytest.raises(Refused, match="cannot be written"),
+        RunFolder(tmp_path / "file" / "run").locked(),
+    ):
         pass
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(mode=0o500)

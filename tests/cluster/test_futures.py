@@ -76,7 +76,9 @@ def test_a_fatal_error_stops_everything(client: Client) -> None:
 def test_an_item_that_kills_its_worker_is_the_only_one_set_aside(client: Client) -> None:
     results = list(run_bounded(client, die_on_three, range(12)))
     assert [r.item for r in results if isinstance(r, Failure)] == [3]
-    assert sorted(r for r in results if not isinstance(r, Failure)) == [n for n in range(12) if n != 3]
+    assert sorted(r for r in results if not isinstance(r, Failure)) == [
+        n for n in range(12) if n != 3
+    ]
 
 
 @pytest.mark.slow

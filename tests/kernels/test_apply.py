@@ -68,9 +68,9 @@ def by_chunks(kernel: Any, pair: Pair, chunk: int) -> dict[str, np.ndarray]:
         if block is not None:
             k = kernel.every
             out["damage"][piece.row0 : piece.row1, piece.col0 : piece.col1] = block["damage"]
-            out["cells"][piece.row0 // k : -(-piece.row1 // k), piece.col0 // k : -(-piece.col1 // k)] = (
-                block["cells"]
-            )
+            out["cells"][
+                piece.row0 // k : -(-piece.row1 // k), piece.col0 // k : -(-piece.col1 // k)
+            ] = block["cells"]
     return out
 
 
@@ -107,8 +107,12 @@ def test_halo_from_neighbours_equals_halo_from_files(
 
 @EXAMPLES
 @given(
-    window=windows(), chunk=st.integers(1, 300), row=st.integers(0, 200), col=st.integers(0, 250),
-    height=st.integers(1, 130), width=st.integers(1, 150),
+    window=windows(),
+    chunk=st.integers(1, 300),
+    row=st.integers(0, 200),
+    col=st.integers(0, 250),
+    height=st.integers(1, 130),
+    width=st.integers(1, 150),
 )
 def test_a_cut_out_pair_sees_the_same_windows(
     pair: Pair, window: Window, chunk: int, row: int, col: int, height: int, width: int
@@ -124,9 +128,7 @@ def test_a_cut_out_pair_sees_the_same_windows(
     )
     expected = computed(apply(kernel, masked, 10_000))
     for name, values in computed(apply(kernel, crop, chunk)).items():
-        np.testing.assert_array_equal(
-            values, expected[name][row : row + height, col : col + width]
-        )
+        np.testing.assert_array_equal(values, expected[name][row : row + height, col : col + width])
 
 
 def test_halving_the_batch_changes_no_bit() -> None:
@@ -186,7 +188,9 @@ def test_nothing_is_computed_before_it_is_asked_for(pair: Pair) -> None:
 
 
 def test_names_are_deterministic_and_depend_on_the_kernel(pair: Pair) -> None:
-    names = [apply(Probe(Window(64, h)), to_dataset(pair), 128)["damage"].data.name for h in (8, 8, 16)]
+    names = [
+        apply(Probe(Window(64, h)), to_dataset(pair), 128)["damage"].data.name for h in (8, 8, 16)
+    ]
     assert names[0] == names[1] != names[2]
 
 
@@ -195,7 +199,9 @@ def test_the_graph_is_linear_in_chunks(pair: Pair) -> None:
     sizes = {}
     for side in (16, 32, 64):
         layers = apply(kernel, to_dataset(pair, side), side)
-        sizes[side] = len(dict(layers["damage"].__dask_graph__())) / layers["damage"].data.npartitions
+        sizes[side] = (
+            len(dict(layers["damage"].__dask_graph__())) / layers["damage"].data.npartitions
+        )
     assert max(sizes.values()) < 26
     assert max(sizes.values()) / min(sizes.values()) < 1.4
 

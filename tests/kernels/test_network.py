@@ -33,9 +33,18 @@ def untrained(folder: Path, method: str, size: str, classes: int, halo: int) -> 
             network(torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64))
     stride = 32 if size == "large" else 16 if size in ("medium", "daudt") else 8
     card = Card(
-        method=method, network=method, options={"size": size, "classes": classes}, classes=classes,
-        bands=3, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2), resolution=(0.3, 0.8),
-        nominal_resolution=0.5, core=max(64, -(-halo // stride) * stride), halo=halo, stride=stride,
+        method=method,
+        network=method,
+        options={"size": size, "classes": classes},
+        classes=classes,
+        bands=3,
+        mean=(0.4, 0.4, 0.4),
+        std=(0.2, 0.2, 0.2),
+        resolution=(0.3, 0.8),
+        nominal_resolution=0.5,
+        core=max(64, -(-halo // stride) * stride),
+        halo=halo,
+        stride=stride,
     )
     path = folder / f"{method}-{size}-{classes}.safetensors"
     save(path, network, card)
@@ -55,13 +64,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 @pytest.mark.parametrize("method", ["fc-ef", "fc-siam-conc", "fc-siam-diff"])
 @pytest.mark.parametrize(
-    ("size", "classes"), [("small", 1), ("medium", 5), ("daudt", 1), pytest.param("large", 5, marks=pytest.mark.slow)]
+    ("size", "classes"),
+    [("small", 1), ("medium", 5), ("daudt", 1), pytest.param("large", 5, marks=pytest.mark.slow)],
 )
 def test_tiles_with_the_receptive_field_as_halo_equal_the_whole_image(
     tmp_path: Path, pair: Pair, method: str, size: str, classes: int
 ) -> None:
     halo = receptive_field(build(method, size=size, classes=classes))
-    kernel = load_method(method, untrained(tmp_path, method, size, classes, halo), device="cpu", precision="fp32")
+    kernel = load_method(
+        method, untrained(tmp_path, method, size, classes, halo), device="cpu", precision="fp32"
+    )
     assert kernel.window.halo == halo
     plan = Plan.of(SHAPE, kernel.window, kernel.window.core)
     tiled = np.full(SHAPE, 255, np.uint8)
@@ -92,7 +104,9 @@ def whole_image(kernel, pair: Pair) -> dict[str, np.ndarray]:
 
     def normal(image: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(image.astype(np.float32))[None] / 255
-        x = (x - torch.tensor(card.mean).view(1, -1, 1, 1)) / torch.tensor(card.std).view(1, -1, 1, 1)
+        x = (x - torch.tensor(card.mean).view(1, -1, 1, 1)) / torch.tensor(card.std).view(
+            1, -1, 1, 1
+        )
         return x * torch.from_numpy(pixels.valid)
 
     with torch.inference_mode():
@@ -100,13 +114,21 @@ def whole_image(kernel, pair: Pair) -> dict[str, np.ndarray]:
     logits = logits[:, halo : halo + SHAPE[0], halo : halo + SHAPE[1]]
     if len(logits) == 1:
         p = torch.sigmoid(logits[0]).numpy()
-        return {"damage": np.where(p > 0.5, 5, 0), "damage_probability": np.rint(p * 250).astype(int)}
+        return {
+            "damage": np.where(p > 0.5, 5, 0),
+            "damage_probability": np.rint(p * 250).astype(int),
+        }
     p = torch.softmax(logits, dim=0).numpy()
-    return {"damage": p.argmax(axis=0), "damage_probability": np.rint(p[2:].sum(axis=0) * 250).astype(int)}
+    return {
+        "damage": p.argmax(axis=0),
+        "damage_probability": np.rint(p[2:].sum(axis=0) * 250).astype(int),
+    }
 
 
 def test_batches_of_any_size_give_the_same_bits(tmp_path: Path) -> None:
-    kernel = load_method("fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 5, 16), device="cpu")
+    kernel = load_method(
+        "fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 5, 16), device="cpu"
+    )
     rng = np.random.default_rng(0)
     pre, post = rng.integers(0, 255, (2, 4, 3, 96, 96), np.uint8)
     valid = np.ones((4, 96, 96), bool)
@@ -136,7 +158,9 @@ def test_folding_batch_norm_changes_no_more_than_rounding(method: str, size: str
 
 
 def test_a_kernel_travels_as_a_key_and_loads_its_weights_once(tmp_path: Path) -> None:
-    kernel = load_method("fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "medium", 5, 32), device="cpu")
+    kernel = load_method(
+        "fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "medium", 5, 32), device="cpu"
+    )
     assert len(pickle.dumps(kernel)) < 3000
     assert pickle.loads(pickle.dumps(kernel)) == kernel
     _loaded.cache_clear()
@@ -146,15 +170,23 @@ def test_a_kernel_travels_as_a_key_and_loads_its_weights_once(tmp_path: Path) ->
     assert _loaded.cache_info().misses == 1
 
 
-def test_out_of_memory_is_told_as_memory_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = load_method("fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="cpu")
+def test_out_of_memory_is_told_as_memory_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = load_method(
+        "fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="cpu"
+    )
 
     def full(*args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(type(kernel), "_run", full)
     with pytest.raises(MemoryError):
-        kernel(np.zeros((1, 3, 96, 96), np.uint8), np.zeros((1, 3, 96, 96), np.uint8), np.ones((1, 96, 96), bool))
+        kernel(
+            np.zeros((1, 3, 96, 96), np.uint8),
+            np.zeros((1, 3, 96, 96), np.uint8),
+            np.ones((1, 96, 96), bool),
+        )
 
 
 def test_weights_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
@@ -174,12 +206,16 @@ def test_unknown_methods_options_and_devices_say_what_there_is(tmp_path: Path) -
     with pytest.raises(UsageError, match="does not take"):
         load_method("difference", colour="red")
     with pytest.raises(UsageError, match="--device"):
-        load_method("fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="tpu")
+        load_method(
+            "fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="tpu"
+        )
     with pytest.raises(Refused, match="aftermap train --method fc-ef"):
         load_method("fc-ef")
     if not torch.cuda.is_available():
         with pytest.raises(Refused, match="no GPU"):
-            load_method("fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="cuda")
+            load_method(
+                "fc-siam-diff", untrained(tmp_path, "fc-siam-diff", "small", 1, 16), device="cuda"
+            )
 
 
 def test_a_halo_off_the_stride_is_refused(tmp_path: Path) -> None:

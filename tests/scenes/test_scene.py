@@ -34,12 +34,21 @@ def warped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, tuple[np.nda
 
 
 @LEAST
-@given(row=st.integers(-40, 690), col=st.integers(-40, 790), h=st.integers(1, 300), w=st.integers(1, 300))
-def test_a_warped_window_is_a_slice_of_the_whole(warped, row: int, col: int, h: int, w: int) -> None:
+@given(
+    row=st.integers(-40, 690),
+    col=st.integers(-40, 790),
+    h=st.integers(1, 300),
+    w=st.integers(1, 300),
+)
+def test_a_warped_window_is_a_slice_of_the_whole(
+    warped, row: int, col: int, h: int, w: int
+) -> None:
     pair, whole = warped
     h, w = min(h, 740 - row), min(w, 840 - col)
     for part, full in zip(pair.read(row, col, row + h, col + w), whole, strict=True):
-        np.testing.assert_array_equal(part, full[..., row + 40 : row + 40 + h, col + 40 : col + 40 + w])
+        np.testing.assert_array_equal(
+            part, full[..., row + 40 : row + 40 + h, col + 40 : col + 40 + w]
+        )
 
 
 def test_warped_pixels_agree_with_a_plain_reprojection(warped) -> None:
@@ -47,7 +56,10 @@ def test_warped_pixels_agree_with_a_plain_reprojection(warped) -> None:
     expected = np.zeros((3, 700, 800), np.uint8)
     with rasterio.open(pair.pre.rasters[0].path) as source:
         reproject(
-            rasterio.band(source, [1, 2, 3]), expected, dst_crs="EPSG:32637", dst_transform=UTM,
+            rasterio.band(source, [1, 2, 3]),
+            expected,
+            dst_crs="EPSG:32637",
+            dst_transform=UTM,
             resampling=Resampling.bilinear,
         )
     inner = whole.valid[40:740, 40:840]
@@ -69,7 +81,8 @@ def test_tiles_make_one_mosaic_and_gaps_are_not_valid(tmp_path: Path) -> None:
     pixels = texture(256, 384)
     for n, (row, col) in enumerate([(0, 0), (0, 256), (128, 128)]):
         write_raster(
-            tmp_path / f"{n}.tif", pixels[:, row : row + 128, col : col + 128],
+            tmp_path / f"{n}.tif",
+            pixels[:, row : row + 128, col : col + 128],
             transform=UTM * Affine.translation(col, row),
         )
     scene = open_tiles(tmp_path)
