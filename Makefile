@@ -37,6 +37,7 @@ bench: install
 
 weights: install
 	$(BIN)/aftermap train --bundled
+	cp build/weights/fc-siam-diff.safetensors build/weights/fc-siam-diff.json models/weights/
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt mkdocs-material

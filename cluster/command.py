@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..models.recipes import BUNDLED, TrainConfig
+from ..models.training import train
 from ..scenes.errors import Refused, UsageError
 from ..scenes.synth import Synth, write
 from .assess import run_request
@@ -33,6 +35,18 @@ def run_synth(folder: Path, **spec: Any) -> None:
     for path in (scene.pre, scene.post, scene.truth, scene.footprints):
         print(path)
     print(f"Try: aftermap assess {scene.pre} {scene.post} -o {folder / 'run'}")
+
+
+def run_train(arguments: Mapping[str, Any]) -> None:
+    """Train from the command line's arguments and say what to do with the weights."""
+    names = TrainConfig.__dataclass_fields__.keys() & arguments.keys()
+    asked = TrainConfig(
+        **{name: arguments[name] for name in names} | {"out": str(arguments["out"])}
+    )
+    config = BUNDLED if arguments["bundled"] else asked
+    weights = train(config, fresh=arguments["fresh"])
+    print(f"weights    {weights}")
+    print(f"Try: aftermap assess PRE POST --method {config.method} --weights {weights}")
 
 
 def _request(arguments: Mapping[str, Any]) -> Request:

@@ -22,6 +22,8 @@ from ..scenes.scene import ReadError
 _SMOOTH = 7
 """Side of the box, px, over which a baseline averages."""
 _FIT_TILE, _FIT_TILES = 512, 36
+"""Side, px, and greatest number of the tiles that a threshold is fitted to."""
+_WINDOW = Window(512, 16)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Baseline:
     method: Literal["difference", "texture"]
     level: float | None = None
     """Score that counts as damage, grey values; None until fitted."""
-    window: Window = Window(512, 16)
+    window: Window = _WINDOW
 
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
     bands: ClassVar[int] = 3

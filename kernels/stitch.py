@@ -15,10 +15,10 @@ from itertools import chain
 import cc3d
 import numpy as np
 import shapely
-from rasterio.features import shapes as polygonise
 
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import LAST, Store
+from .outline import outlines
 from .tally import count, measured, names, pixels
 
 
@@ -88,29 +88,6 @@ def join(pieces: Iterable[Pieces], plan: Plan) -> Iterator[Components]:
 def label(mask: np.ndarray) -> np.ndarray:
     """8-connected components of a boolean mask: int32, 1 and up, 0 outside."""
     return cc3d.connected_components(mask.astype(np.uint8), connectivity=8).astype(np.int32)
-
-
-def outlines(labels: np.ndarray, total: int) -> np.ndarray:
-    """The outline of each label 1 to `total` as a canonical MultiPolygon in pixel coordinates.
-
-    Polygons follow pixel edges with 4-connection, so that each is valid; those of one label that
-    meet in a corner are parts of one MultiPolygon. Holes are kept.
-    """
-    if not total:
-        return np.zeros(0, object)
-    found = list(polygonise(labels, mask=labels > 0, connectivity=4))
-    owner = np.array([value for _, value in found]).astype(np.int64) - 1
-    polygons = [geometry["coordinates"] for geometry, _ in found]
-    rings = list(chain.from_iterable(polygons))
-    ring_ends = np.cumsum([0, *map(len, rings)])
-    polygon_ends = np.cumsum([0, *map(len, polygons)])
-    flat = chain.from_iterable(chain.from_iterable(rings))
-    coordinates = np.fromiter(flat, np.float64, 2 * int(ring_ends[-1])).reshape(-1, 2)
-    parts = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, coordinates, (ring_ends, polygon_ends)
-    )
-    order = np.argsort(owner, kind="stable")
-    return shapely.normalize(shapely.multipolygons(parts[order], indices=owner[order]))
 
 
 def merge(geometry: Iterable[shapely.Geometry]) -> shapely.Geometry:

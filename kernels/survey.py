@@ -21,7 +21,8 @@ from ..scenes.layer import NOT_ANALYSED
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import LAST, Store
 from .buildings import geodesic_area, to_map
-from .stitch import label, outlines
+from .outline import outlines
+from .stitch import label
 from .tally import pixels
 
 LIMIT = 2048
@@ -180,7 +181,7 @@ def _starts(first: int, length: int, side: int) -> np.ndarray:
 
 def _lengths(length: int, side: int) -> np.ndarray:
     """Pixels in each cell along an axis."""
-    return np.diff(np.append(np.arange(0, length, side), length))
+    return np.diff(np.append(np.arange(0, length, side), length)).astype(np.int32)
 
 
 def _cells_of(cells: Cells, chunk: Chunk) -> tuple[slice, slice]:

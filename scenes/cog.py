@@ -25,8 +25,8 @@ from .store import Store
 from .vectors import replacing
 
 _BLOCK = 512
-_CACHE_BYTES = 48 << 20
-_STRIP_BYTES = 32 << 20
+_CACHE_BYTES = 32 << 20
+_STRIP_BYTES = 8 << 20
 
 
 def write_cog(

@@ -40,11 +40,10 @@ WHOLE_FILE = 200_000
 
 _POINTERS = (b"<OGRVRT", b"<OGRWFS", b"<WFS_", b"<OGRWFSDATASOURCE", b"<OGRCSW", b"<GMLAS")
 _FLAT = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-_SAFE_GDAL = {
+_SAFE_GDAL: dict[str, str | None] = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GML_DOWNLOAD_SCHEMA": "NO",
     "GML_SKIP_RESOLVE_ELEMS": "ALL",
-    "GDAL_DISABLE_READDIR_ON_OPEN": None,
 }
 
 

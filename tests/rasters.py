@@ -9,12 +9,15 @@ import rasterio
 from affine import Affine
 from scipy import ndimage
 
+UTM = Affine(0.5, 0, 300_000, 0, -0.5, 4_100_000)
+"""Half a metre per pixel, in UTM zone 37."""
+
 
 def write_raster(
     path: Path,
     pixels: np.ndarray,
     crs: str | None = "EPSG:32637",
-    transform: Affine | None = Affine(0.5, 0, 300_000, 0, -0.5, 4_100_000),
+    transform: Affine | None = UTM,
     **profile: object,
 ) -> Path:
     """Write (bands, h, w) pixels as a GeoTIFF."""

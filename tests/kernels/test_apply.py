@@ -19,7 +19,6 @@ from aftermap.scenes.plan import Plan, Window
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasters import texture, write_raster
-from scipy import ndimage
 
 EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 SHAPE = 333, 407

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from aftermap.kernels.stitch import Components, Pieces, join, label, outlines, pieces_in
+from aftermap.kernels.outline import outlines
+from aftermap.kernels.stitch import Components, Pieces, join, label, pieces_in
 from aftermap.kernels.tally import columns, names
 from aftermap.scenes.layer import Layer
 from aftermap.scenes.plan import Chunk, Plan, Window

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from aftermap.scenes.pair import Pair, make_pair
 from aftermap.scenes.scene import ReadError, open_tiles
-from affine import Affine
-from rasters import texture, write_raster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.warp import Resampling, reproject
+from rasters import texture, write_raster
 
 UTM = Affine(0.5, 0, 300_000, 0, -0.5, 4_100_000)
 LEAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
