@@ -42,14 +42,13 @@ def assess(
     Refused or NothingToAnalyse in words before anything is written; chunks that fail are set
     aside (`Run.quarantined`) and tried again by the same call.
     """
+    chosen: dict[str, Any] = {"method": method, "cluster": client}
     request = Request(
         pre=pre,
         post=post,
         out=Path(out),
         footprints=None if footprints is None else Path(footprints),
-        **({"method": method} if method else {}),
-        **({"cluster": client} if client else {}),
-        **options,
+        **{name: value for name, value in chosen.items() if value is not None} | options,
     )
     return run_request(request)
 

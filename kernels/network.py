@@ -200,7 +200,8 @@ def _loaded(weights: str, digest: str, device: str, precision: Precision) -> nn.
     network, card = load(weights)
     if card.sha256 != digest:
         raise Refused(f"{weights} changed since the run was planned; start it again with --fresh.")
-    network = fold_batch_norm(network).to(device=device, memory_format=torch.channels_last)
+    network = fold_batch_norm(network).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(torch.bfloat16) if precision == "bf16" else network
 
 

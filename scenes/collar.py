@@ -42,7 +42,7 @@ class Collar:
 
     def on(self, pixels: np.ndarray, grid: GeoBox) -> np.ndarray:
         """Which of some pixels (bands, h, w), lying on `grid`, are collar: bool (h, w)."""
-        black = (pixels <= self.black).all(axis=0)
+        black: np.ndarray = (pixels <= self.black).all(axis=0)
         if not black.any():
             return black
         near = np.zeros(grid.shape, np.uint8)
@@ -55,7 +55,7 @@ class Collar:
             dst_crs=grid.crs.to_wkt(),
             resampling=Resampling.nearest,
         )
-        return black & (near == 1)
+        return np.logical_and(black, near == 1)
 
 
 def find_collar(raster: Raster) -> Collar | None:
