@@ -15,7 +15,7 @@ from ..scenes.errors import AftermapError, NothingToAnalyse, Refused
 from ..scenes.pair import Source
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
-from .connect import connected
+from .client import connected
 from .fingerprint import digest
 from .folder import RunFolder
 from .futures import Failure, run_bounded

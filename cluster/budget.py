@@ -78,9 +78,10 @@ def make_budget(
     """
     if chunk is not None and chunk < 1:
         raise Refused(f"--chunk {chunk} is no size in pixels; give at least 1.")
-    plan = Plan.of(
-        shape, kernel.window, chunk or _choose(kernel, shape, region, workers, memory), region
-    )
+    side = chunk or _choose(kernel, shape, region, workers, memory)
+    # A shard is as large as the chunk, even where the raster ends before it.
+    longest = max(Plan.of(shape, kernel.window, 1, region).region_shape)
+    plan = Plan.of(shape, kernel.window, min(side, longest), region)
     peak = peak_bytes(kernel, plan)
     if peak > memory:
         raise Refused(
@@ -114,7 +115,7 @@ def peak_bytes(kernel: Kernel, plan: Plan) -> int:
     block = (rows + 2 * plan.window.halo) * (cols + 2 * plan.window.halo)
     pixels = block * (len(kernel.inputs) * kernel.bands * 3 + 3)
     layers = rows * cols * len(kernel.layers) * 3
-    cache = 256 << 20
+    cache = 64 << 20
     return kernel.fixed_bytes + kernel.batch * kernel.window_bytes + pixels + layers + cache
 
 
@@ -151,9 +152,14 @@ def _choose(
 
 def _free(folder: Path) -> int:
     there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    return shutil.disk_usage(there).free
+    try:
+        while not there.exists():
+            there = there.parent
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise Refused(
+            f"{folder} cannot be a run folder ({error.strerror}). Give another one with -o."
+        ) from error
 
 
 def _gib(value: int) -> str:

@@ -12,7 +12,7 @@ import torch
 from ..kernels.methods import BASELINES, NETWORKS
 from ..kernels.network import has_bf16
 from ..models.checkpoint import bundled
-from .connect import cores
+from .client import cores
 
 _EXTRAS = {"dask-cuda": "gpu", "bokeh": "dashboard", "tensorboard": "train"}
 _CORE = (

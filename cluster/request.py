@@ -14,14 +14,14 @@ from distributed import Client
 from ..kernels.kernel import Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
 from ..scenes.align import LARGE, Shift, measure_shift
-from ..scenes.errors import NothingToAnalyse, Refused
+from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.footprints import Footprints, read_footprints
 from ..scenes.grid import gsd, region_of
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
 from ..scenes.scene import ReadError
 from .budget import Budget, make_budget
-from .connect import worker_count, worker_memory
+from .client import KINDS, worker_count, worker_memory
 from .fingerprint import fingerprint_file, sha256_file
 
 CHECKED = 2048
@@ -136,6 +136,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
         for k, v in (("precision", request.precision), ("halo", request.halo))
         if v not in (None, "auto")
     }
+    _check_workers(request)
     kernel = load_method(request.method, request.weights, request.device, **options)
     _check_images(request, kernel)
     pair = make_pair(
@@ -194,6 +195,20 @@ def describe(prepared: Prepared) -> str:
         f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
     ]
     return "\n".join(lines + [f"note       {note}" for note in prepared.notes()])
+
+
+def _check_workers(request: Request) -> None:
+    """Refuse, before anything is written, workers that `connect` would refuse later."""
+    if request.workers is not None and request.workers < 1:
+        raise UsageError(f"--workers {request.workers} is no number of workers; give 1 or more.")
+    name = request.cluster
+    if isinstance(name, str) and not (
+        name in KINDS or "://" in name or (name.endswith(".json") and Path(name).is_file())
+    ):
+        raise UsageError(
+            f"Unknown cluster {name!r}. Give one of {', '.join(KINDS)}, an address such as "
+            "tcp://host:8786, or an existing scheduler file ending in .json, with --cluster."
+        )
 
 
 def _check_images(request: Request, kernel: Kernel) -> None:

@@ -25,7 +25,7 @@ from .outline import outlines
 from .stitch import label
 from .tally import pixels
 
-LIMIT = 2048
+LIMIT = 1024
 """Most cells along a side of the region."""
 
 UNSEEN = "no data, cloud, or outside the overlap of the images"

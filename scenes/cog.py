@@ -26,7 +26,7 @@ from .vectors import replacing
 
 _BLOCK = 512
 _CACHE_BYTES = 32 << 20
-_STRIP_BYTES = 8 << 20
+_STRIP_BYTES = 4 << 20
 
 
 def write_cog(

@@ -12,11 +12,10 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 from scipy import ndimage
 
-from .raster import Raster, handle
+from .raster import GDAL_ERRORS, Raster, handle
 
 OVERVIEW = 2048
 """Longest side of the overview, px."""
@@ -42,7 +41,7 @@ class Collar:
 
     def on(self, pixels: np.ndarray, grid: GeoBox) -> np.ndarray:
         """Which of some pixels (bands, h, w), lying on `grid`, are collar: bool (h, w)."""
-        black: np.ndarray = (pixels <= self.black).all(axis=0)
+        black = np.logical_and.reduce(pixels <= self.black, axis=0)
         if not black.any():
             return black
         near = np.zeros(grid.shape, np.uint8)
@@ -69,7 +68,7 @@ def find_collar(raster: Raster) -> Collar | None:
         overview = handle(raster).read(
             raster.bands, out_shape=(len(raster.bands), *shape), resampling=Resampling.nearest
         )
-    except RasterioError:
+    except GDAL_ERRORS:
         return None  # a damaged file is told of chunk by chunk, where it is damaged
     labels, count = ndimage.label((overview <= black).all(axis=0))
     if not count:

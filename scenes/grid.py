@@ -128,6 +128,12 @@ def inside(
 
 def _read_polygons(path: str | Path, grid: GeoBox) -> shapely.Geometry:
     file = local_file(path)
+    with file.open("rb") as stream:
+        head = stream.read(2048).upper()
+    if any(pointer in head for pointer in (b"<OGRVRT", b"<OGRWFS", b"<WFS_", b"<OGRCSW")):
+        raise Refused(
+            f"--aoi {file} points at other data instead of holding polygons; give the data itself."
+        )
     try:
         frame = pyogrio.read_dataframe(file, columns=[])
     except Exception as error:  # pyogrio raises several kinds, all meaning the same here

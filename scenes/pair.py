@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from .errors import Refused
 from .grid import area_of_interest, at_resolution, inside, overview_grid
+from .raster import MAX_PIXELS
 from .scene import Scene, open_tiles
 
 Source = str | Path | Sequence[str | Path]
@@ -122,6 +123,7 @@ def make_pair(
     chosen = _choose_grid(before, after, grid)
     if resolution is not None:
         chosen = at_resolution(chosen, resolution)
+    _check_size(chosen, after, resolution)
     if before is not None:
         _check_overlap(before, after)
     return Pair(before, after, chosen, area_of_interest(chosen, bbox, aoi))
@@ -177,6 +179,21 @@ def _choose_grid(pre: Scene | None, post: Scene, grid: str | GeoBox) -> GeoBox:
     raise Refused(
         f"--grid {grid!r} is not a grid: give 'post' or 'pre' (with a before image), or in Python a GeoBox."
     )
+
+
+def _check_size(grid: GeoBox, post: Scene, resolution: float | None) -> None:
+    """Refuse a grid that no plan can hold: far-flung tiles, or a resolution far too fine."""
+    rows, cols = grid.shape
+    if rows * cols > MAX_PIXELS:
+        cause = (
+            f"--resolution {resolution:g} is too fine for it"
+            if resolution is not None
+            else f"its {len(post.tiles)} tiles may lie far apart; give fewer of them"
+        )
+        raise Refused(
+            f"The analysis grid of {post.name} would have {cols} x {rows} = {rows * cols:.2g} px, "
+            f"and at most {MAX_PIXELS:.0e} are planned: {cause}."
+        )
 
 
 def _check_overlap(pre: Scene, post: Scene) -> None:

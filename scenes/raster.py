@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,17 +13,27 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from .errors import Refused
+
+# GDAL's own default is a twentieth of the machine's memory in each process. Reading by blocks
+# needs a few rows of them; whoever reads striped files many blocks wide can set more.
+os.environ.setdefault("GDAL_CACHEMAX", "64")
 
 MAX_PIXELS = 100_000_000_000
 """Largest raster that is planned at all; a small sparse file can declare far more than it holds."""
 
 MAX_BLOCK_BYTES = 1 << 30
 """Largest internal block that is read; one block is the least that can be decoded."""
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises when GDAL fails; the warper's errors are not rasterio's own."""
 
 _MAGIC = {
     b"II*\0": "GTiff",
@@ -33,6 +44,8 @@ _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x00\x00\x00\x0cjP": "JP2OpenJPEG",
 }
+_BESIDE = (".ovr", ".OVR", ".msk", ".MSK")
+"""What is added to a file's name for overviews and masks kept beside it; GDAL opens these too."""
 _LOSSY = {"jpeg", "webp", "jpeg2000", "lerc"}
 _HANDLES = 64
 
@@ -87,11 +100,18 @@ def open_raster(
     """
     file = local_file(path)
     driver = _driver(file)
+    for beside in (file.with_name(file.name + suffix) for suffix in _BESIDE):
+        if beside.exists():
+            _driver(beside)
     try:
         with rasterio.open(file, driver=driver) as source:
+            _check_confined(source, file)
             _check_size(source, file)
-            found_crs, shape, transform = _georeference(source, file, crs, gcps)
+            placed = gcps and bool(source.gcps[0] or source.rpcs)
+            found_crs, shape, transform = _georeference(source, file, crs, placed)
             chosen, notes = _choose_bands(source, file, bands)
+            if gcps and not placed:
+                notes += (f"{file.name}: no control points or RPCs, placed by its transform",)
             dtype = source.dtypes[chosen[0] - 1]
             _check_scale(scale, dtype, file)
             flags = set(source.mask_flag_enums[chosen[0] - 1])
@@ -111,10 +131,10 @@ def open_raster(
                 alpha=MaskFlags.alpha in flags,
                 lossy=compression in _LOSSY,
                 block=source.block_shapes[0],
-                gcps=gcps,
+                gcps=placed,
                 notes=notes,
             )
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise Refused(
             f"{file} begins like a {driver} file but cannot be opened: {error}. "
             "Its header is damaged or cut off; fetch the file again."
@@ -129,12 +149,15 @@ def local_file(path: str | Path) -> Path:
             f"{text[:200]!r} is not a local file. aftermap reads local rasters only; "
             "download it first and give the file's path."
         )
-    file = Path(text).expanduser()
-    if not file.exists():
-        raise Refused(f"{file} does not exist. Check the path given for the image.")
-    if not file.is_file():
-        raise Refused(f"{file} is not a file. Give an image file, or a folder of them.")
-    return file.resolve()
+    try:
+        file = Path(text).expanduser()
+        if not file.exists():
+            raise Refused(f"{file} does not exist. Check the path given for the image.")
+        if not file.is_file():
+            raise Refused(f"{file} is not a file. Give an image file, or a folder of them.")
+        return file.resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, or the home of a stranger
+        raise Refused(f"{text[:200]!r} is no path that can be looked up: {error}.") from error
 
 
 def _driver(file: Path) -> str:
@@ -158,6 +181,16 @@ def _driver(file: Path) -> str:
         f"{file} is not an image that aftermap reads: it starts with {head[:8]!r}. "
         f"GeoTIFF, JPEG 2000, JPEG and PNG are read.{hint}"
     )
+
+
+def _check_confined(source: rasterio.DatasetReader, file: Path) -> None:
+    """Refuse a file whose metadata send GDAL to files elsewhere, as `OVERVIEW_FILE` can."""
+    elsewhere = [name for name in source.files if Path(name).resolve().parent != file.parent]
+    if elsewhere:
+        raise Refused(
+            f"{file} would have {elsewhere[0]} read too, outside its own folder. Remove the "
+            f"reference, probably in {file.name}.aux.xml, or rewrite the image with gdal_translate."
+        )
 
 
 def _check_size(source: rasterio.DatasetReader, file: Path) -> None:
@@ -187,13 +220,8 @@ def _georeference(
 ) -> tuple[str, tuple[int, int], Affine]:
     points, _ = source.gcps
     if gcps:
-        if not points and not source.rpcs:
-            raise Refused(f"{file} has neither ground control points nor RPCs; leave out --gcps.")
-        with WarpedVRT(source, **placement(source)) as vrt:
-            return vrt.crs.to_wkt(), (vrt.height, vrt.width), vrt.transform
-    found = source.crs.to_wkt() if source.crs else None
-    if found is None and crs is not None:
-        found = rasterio.CRS.from_user_input(crs).to_wkt()
+        return _placed(source, file)
+    found = source.crs or (_named_crs(crs) if crs is not None else None)
     if source.transform.is_identity:
         if points or source.rpcs:
             raise Refused(
@@ -211,7 +239,53 @@ def _georeference(
     values = list(source.transform)[:6]
     if not all(math.isfinite(v) for v in values) or source.transform.is_degenerate:
         raise Refused(f"{file} has an unusable transform {tuple(values)}: its pixels have no area.")
-    return found, source.shape, source.transform
+    _check_place(file, found, source.transform, source.shape)
+    return found.to_wkt(), source.shape, source.transform
+
+
+def _placed(source: rasterio.DatasetReader, file: Path) -> tuple[str, tuple[int, int], Affine]:
+    """The grid on which an image's control points or RPCs place it."""
+    points, points_crs = source.gcps
+    if points and not points_crs:
+        raise Refused(f"{file} has {len(points)} control points without a coordinate system.")
+    try:
+        with WarpedVRT(source, **placement(source)) as vrt:
+            _check_place(file, vrt.crs, vrt.transform, vrt.shape)
+            return vrt.crs.to_wkt(), vrt.shape, vrt.transform
+    except GDAL_ERRORS as error:
+        raise Refused(
+            f"{file} cannot be placed by its {f'{len(points)} control points' if points else 'RPCs'}: "
+            f"{error}. Correct them, or give a georeferenced image."
+        ) from error
+
+
+def _named_crs(name: str) -> rasterio.CRS:
+    """The coordinate system that `--crs` names."""
+    try:
+        return rasterio.CRS.from_user_input(name)
+    except CRSError as error:
+        raise Refused(
+            f"--crs {name!r} is no coordinate system ({error}). Give an EPSG code, for example "
+            "--crs EPSG:32637, or WKT."
+        ) from error
+
+
+def _check_place(file: Path, crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> None:
+    """Refuse an image whose centre is nowhere on earth: a wrong CRS would only show later, as NaN."""
+    middle = transform * (shape[1] / 2, shape[0] / 2)
+    if crs.is_geographic or crs.is_projected:
+        try:
+            to_degrees = Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+            lon, lat = to_degrees.transform(*middle)
+        except ProjError:
+            lon = lat = math.inf
+        if abs(lon) <= 540 and abs(lat) <= 90:
+            return
+    raise Refused(
+        f"{file} cannot be placed on the earth: its centre {middle[0]:.6g}, {middle[1]:.6g} is no "
+        f"place in {crs.to_string()[:80]}. Correct the file's coordinate system, "
+        "or the one given with --crs."
+    )
 
 
 def placement(source: rasterio.DatasetReader) -> dict[str, object]:

@@ -16,14 +16,13 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
 from rasterio.windows import Window as PixelWindow
 
 from .collar import Collar, find_collar
 from .errors import Refused
-from .raster import Raster, handle, keep, open_raster, placement
+from .raster import GDAL_ERRORS, Raster, handle, keep, open_raster, placement
 
 WARP_BLOCK = 256
 """Side of a warped block, px."""
@@ -94,13 +93,16 @@ class Scene:
         valid = np.zeros(shape, bool)
         for tile in self.tiles:
             for rows, cols in _blocks(tile, grid, row0, col0, row1, col1):
+                failed = None
                 try:
                     pixels, good = _read_block(tile, grid, rows, cols)
-                except RasterioError as error:
+                except GDAL_ERRORS as error:
+                    failed = _reason(error)
+                if failed is not None:  # raised here, for GDAL's errors in its chain cannot travel
                     raise ReadError(
                         f"{tile.raster.path}: rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]} "
-                        f"of the analysis grid cannot be read: {_reason(error)}"
-                    ) from error
+                        f"of the analysis grid cannot be read: {failed}"
+                    )
                 _paste(values, valid, pixels, good, rows[0] - row0, cols[0] - col0)
         return values, valid
 
@@ -111,7 +113,7 @@ class Scene:
         for tile in self.tiles:
             try:
                 pixels, good = _overview(tile, grid)
-            except RasterioError:
+            except GDAL_ERRORS:
                 continue  # a damaged tile is missing from the picture; reading it says why
             _paste(values, valid, pixels, good, 0, 0)
         return values, valid
@@ -151,9 +153,12 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
             raise Refused("An empty list of tiles was given; name at least one image file.")
         return list(source)
     folder = Path(source)
-    if not folder.is_dir():
-        return [source]
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    try:
+        if not folder.is_dir():
+            return [source]
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise Refused(f"{str(folder)[:200]} cannot be looked into: {error.strerror}.") from error
     if not found:
         raise Refused(f"{folder} holds no image ({', '.join(_SUFFIXES)}). Give a folder of tiles.")
     return list(found)
@@ -272,17 +277,20 @@ def _half(dtype: np.dtype) -> float:
 
 
 def _warped(raster: Raster, grid: GeoBox) -> WarpedVRT:
-    source = handle(raster)
-    placed = placement(source) if raster.gcps else {"src_crs": raster.crs}
+    source, alpha = handle(raster), raster.alpha
+    if raster.gcps:
+        # Given a grid to warp to, rasterio forgets the points; so the image is placed first.
+        placed = {"resampling": Resampling.bilinear, "add_alpha": not alpha, **placement(source)}
+        source, alpha = WarpedVRT(source, **placed), True
     return WarpedVRT(
         source,
+        src_crs=raster.crs,
         crs=grid.crs.to_wkt(),
         transform=grid.affine,
         height=grid.shape[0],
         width=grid.shape[1],
         resampling=Resampling.bilinear,
-        add_alpha=not raster.alpha,
-        **placed,
+        add_alpha=not alpha,
     )
 
 
@@ -327,10 +335,7 @@ def _overview(tile: Tile, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     target = tile.grid.to_crs(grid.crs).resolution
     factor = max(1.0, min(abs(grid.affine.a / target.x), abs(grid.affine.e / target.y)) / 2)
     shape = max(1, round(raster.height / factor)), max(1, round(raster.width / factor))
-    source = handle(raster)
-    options = {"out_shape": (len(raster.bands), *shape), "resampling": Resampling.nearest}
-    pixels = source.read(raster.bands, **options)
-    valid = source.dataset_mask(out_shape=shape) > 0 if raster.masked else np.ones(shape, bool)
+    pixels, valid = _decimated(tile, shape)
     own = GeoBox(
         shape,
         raster.transform * Affine.scale(raster.width / shape[1], raster.height / shape[0]),
@@ -350,6 +355,20 @@ def _overview(tile: Tile, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     reproject(pixels, values, resampling=Resampling.average, **places)
     reproject(valid.astype(np.uint8), good, resampling=Resampling.nearest, **places)
     return values, good == 1
+
+
+def _decimated(tile: Tile, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """All of a tile in few pixels: values as stored, and validity."""
+    raster = tile.raster
+    if raster.gcps:  # the file's own rows and columns lie anywhere; those of its placed grid do not
+        vrt = keep((raster, _key(tile.grid)), lambda: _warped(raster, tile.grid))
+        stack = vrt.read([*raster.bands, vrt.count], out_shape=(len(raster.bands) + 1, *shape))
+        return stack[:-1], stack[-1] >= _half(stack.dtype)
+    source = handle(raster)
+    options = {"out_shape": (len(raster.bands), *shape), "resampling": Resampling.nearest}
+    pixels = source.read(raster.bands, **options)
+    valid = source.dataset_mask(out_shape=shape) > 0 if raster.masked else np.ones(shape, bool)
+    return pixels, valid
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from aftermap.cluster.connect import connected
+from aftermap.cluster.client import connected
 from aftermap.scenes.errors import Refused
 from distributed import Client
 from rasters import texture, write_raster

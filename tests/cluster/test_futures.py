@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from aftermap.cluster.connect import connected
+from aftermap.cluster.client import connected
 from aftermap.cluster.futures import Failure, map_ordered, run_bounded
 from distributed import Client
 

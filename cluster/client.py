@@ -22,7 +22,6 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
     "OMP_NUM_THREADS": "1",
-    "GDAL_CACHEMAX": "256",
     "GDAL_NUM_THREADS": "1",
 }
 """Set before a worker starts; the allocator and OpenMP read it only then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aftermap.cluster.connect import connect, connected, cores, worker_memory
+from aftermap.cluster.client import connect, connected, cores, worker_memory
 from aftermap.scenes.errors import Refused, UsageError
 from distributed import Client, LocalCluster
 
