@@ -57,7 +57,7 @@ class Budget:
             "peak_bytes_per_worker": self.peak_bytes,
             "memory_limit_per_worker": self.limit_bytes,
             "disk_bytes": self.disk_bytes,
-            "estimated_seconds": round(self.seconds, 1),
+            "estimated_seconds": round(self.seconds, 2),
         }
 
 
