@@ -24,9 +24,9 @@ class Augment:
     """Largest turn in degrees, on top of flips and quarter turns."""
     shear: float = 0.06
     """Largest shear."""
-    shift: float = 3.0
+    shift: float = 2.0
     """Largest misregistration of before against after, px."""
-    light: float = 1.0
+    light: float = 0.7
     """Strength of the changes of light, colour, sharpness and noise; 0 turns them off."""
     apart: bool = True
     """Draw those changes separately for before and after; paper 001 draws them together."""

@@ -208,33 +208,33 @@ class Facade:
             np.copyto(rubble, own, where=inner)
             return
         if b.cause == "flood":
+            # The current broke in, and left its silt on what still stands.
             rubble *= 1 - cover
-            muddy = np.float32(0.25 if level == 3 else 0.08) * cover
-            colour += muddy * (np.array((134, 116, 88), np.float32)[:, None, None] - colour)
-            lay(image, box, colour, cover)
-            return
+            muddy = np.float32(0.60 if level == 3 else 0.30) * np.clip(0.8 + 0.5 * rough, 0, 1.2)
+            silt = np.array((134, 116, 88), np.float32)[:, None, None]
+            colour = colour + muddy * cover * (silt - colour)
         lay(image, box, colour, cover)
         torn = np.float32(0.5) + 0.5 * rough + 0.12 * sheet.fine[box]
         if level == 3:
             direction = dice[8] * 2 * np.pi
             lean = (np.cos(direction) * u / long + np.sin(direction) * v / wide) * 0.9
-            gone = np.clip((lean + 0.55 * rough - 0.1 + 0.6 * (dice[9] - 0.4)) * 7, 0, 1) * cover
+            gone = np.clip((lean + 0.55 * rough + 0.1 + 0.6 * (dice[9] - 0.4)) * 7, 0, 1) * cover
             holes = np.clip((torn - 0.85) * 5, 0, 1) * cover
             hole_tone, dark = 0.45, 0.65
         else:
             gone = np.zeros_like(cover)
             centre = (dice[8] - 0.5) * 1.5 * long, (dice[9] - 0.5) * 1.5 * wide
-            size = 0.30 * (0.6 + dice[10]) * float(np.sqrt(long * wide))
+            size = 0.38 * (0.8 + 0.7 * dice[10]) * float(np.sqrt(long * wide))
             away = np.hypot(u - np.float32(centre[0]), v - np.float32(centre[1]))
             holes = np.clip(1.1 - away / size + 0.7 * (torn - 0.5), 0, 1) * cover
             holes = np.clip(holes * 2.2, 0, 1)
-            hole_tone, dark = 0.5, 0.8
+            hole_tone, dark = 0.5, 0.92
         tan = np.array((150, 122, 96) if dice[11] < 0.5 else (96, 86, 78), np.float32)
         under = tan[:, None, None] * (1 + 0.25 * sheet.fine[box] * np.float32(hole_tone))
         if b.cause == "fire":
             under = np.float32(0.3) * under
         lay(image, box, under, holes * np.float32(dark))
-        if level == 2 and b.cause in ("tornado", "quake") and dice[12] < 0.22:
+        if level == 2 and b.cause in ("tornado", "quake") and dice[12] < 0.30:
             # Tarps come within days of a storm: on a damaged roof they are part of the picture.
             at = abs(u - centre[0]) < 0.55 * long
             tarp = np.array((58, 96, 188), np.float32)[:, None, None] * light
