@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,9 @@ from .progress import RunProgress
 from .request import Prepared, Request, prepare, versions
 from .run import Run
 from .write import write_outputs
+
+_LEAST_FREE = 16 << 20
+"""With less room than this, bytes, any failure to write counts as a full disk."""
 
 
 def assess(
@@ -66,14 +72,17 @@ def run_request(request: Request, quiet: bool = True) -> Run:
         store = Store(folder.store.absolute(), plan, prepared.kernel.layers)
         job = Job(prepared.kernel, prepared.pair, plan, store)
         record |= _opening(prepared, record, plan)
-        folder.write(record)
-        store.create(_region_grid(job), {"run_id": record["run_id"]})
-        with connected(request.cluster, request.workers, request.memory) as client:
+        with (
+            connected(request.cluster, request.workers, request.memory) as client,
+            _storage_told(folder),
+        ):
+            folder.write(record)
+            store.create(_region_grid(job), {"run_id": record["run_id"]})
             _say(f"dashboard  {client.dashboard_link}", quiet)
             started = time.perf_counter()
             record |= _run_chunks(client, job, folder, quiet)
             record["seconds_chunks"] = round(time.perf_counter() - started, 2)
-            if not _analysed(store, plan):
+            if not record["quarantined"] and not _analysed(store, plan):
                 folder.clear()
                 raise NothingToAnalyse("No pixel could be analysed, and nothing was written.")
             record["totals"] = write_outputs(client, folder, prepared, job, record)
@@ -127,17 +136,31 @@ def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dic
                     quarantined.append(_entry(chunk, result.error))
                     _say(f"chunk {index} set aside: {quarantined[-1]['reason']}", quiet)
                 progress.advance(chunk.shape[0] * chunk.shape[1])
-    except StorageError as error:
-        raise AftermapError(
-            f"The run folder can no longer be written ({error}). What is done is kept: make room "
-            "or restore the folder, and run the same command again."
-        ) from error
     finally:
         (folder.path / ".job").unlink(missing_ok=True)
     return {
         "chunks_run": len(todo) - len(quarantined),
         "quarantined": sorted(quarantined, key=lambda entry: entry["chunk"]),
     }
+
+
+@contextmanager
+def _storage_told(folder: RunFolder) -> Iterator[None]:
+    """Say in words that the run folder is full or gone, whichever library noticed it."""
+    try:
+        yield
+    except AftermapError:
+        raise
+    except Exception as error:
+        there = folder.record.exists()
+        free = shutil.disk_usage(folder.path).free if there else 0
+        if isinstance(error, StorageError) or free < _LEAST_FREE:
+            raise AftermapError(
+                f"The run folder {folder.path} can no longer be written ({error}; {free >> 20} MiB "
+                "free). What is done is kept: make room or restore the folder, and run the same "
+                "command again."
+            ) from error
+        raise
 
 
 def _entry(chunk: Chunk, error: BaseException) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalClu
             # Threads talk within the process, and have no address to bind.
             host="127.0.0.1" if kind == "local" else None,
             dashboard_address="127.0.0.1:0",
+            # Without it, a worker in this process listens on every interface.
+            worker_dashboard_address="127.0.0.1:0",
             silence_logs=50,
         )
 

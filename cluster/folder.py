@@ -8,7 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,9 @@ class RunFolder:
         """
         if fresh and self.record.exists():
             self.clear()
-        if not self.record.exists():
+        elif not self.record.exists():
             self._check_foreign()
+        if not self.record.exists():
             return {"facts": dict(facts), "attempts": 0}
         record = self.read()
         changed = differences(record.get("facts", {}), json.loads(json.dumps(facts, default=str)))
@@ -106,9 +107,10 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing that aftermap did not make."""
+        layers = [path.name for path in self.store.glob("*") if path.is_dir()]
         shutil.rmtree(self.store, ignore_errors=True)
         for pattern in (
-            "*.tif",
+            *(f"{name}.tif" for name in layers),
             "buildings.*",
             "summary.csv",
             "report.html",
@@ -131,10 +133,11 @@ class RunFolder:
             ) from error
 
     def _remove_if_unused(self) -> None:
-        """Take away a folder in which only the lock is left, so that a refusal leaves nothing."""
-        if [p.name for p in self.path.iterdir()] == [".lock"]:
-            (self.path / ".lock").unlink()
-            self.path.rmdir()
+        """Take away the lock, and the folder if it is empty, where no run was begun."""
+        if not self.record.exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it, or it was removed
+                self.path.rmdir()
 
     def _check_foreign(self) -> None:
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]

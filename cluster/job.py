@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import pickle
+import shutil
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,15 +69,21 @@ def run_chunk(file: JobFile, index: tuple[int, int]) -> ChunkReport:
     job = _loaded(file.path, file.digest)
     chunk = job.plan.at(*index)
     block = apply_chunk(job.kernel, job.pair, job.plan, chunk)
+    problem = None
     try:
         if block is None:
             job.store.blank(chunk)
         else:
             job.store.write(chunk, block)
     except OSError as error:
-        if error.errno in _DISK or not job.store.path.exists():
-            raise StorageError(f"{job.store.path}: {error.strerror or error}") from error
-        raise
+        if error.errno not in _DISK and job.store.whole():
+            raise
+        problem = error.strerror or str(error)
+    if not job.store.whole():
+        shutil.rmtree(job.store.path, ignore_errors=True)  # Zarr makes a shard's folders again
+        problem = "it was removed while the run was going on"
+    if problem is not None:  # raised here: what Zarr chains to its errors cannot travel
+        raise StorageError(f"{job.store.path}: {problem}")
     return ChunkReport(index, block is not None, time.perf_counter() - start)
 
 

@@ -73,7 +73,8 @@ class Baseline:
         scores = [score for tile in _tiles(pair) if (score := self._scores_of(pair, *tile)).size]
         if not scores:
             return replace(self, level=1.0)
-        return replace(self, level=round(float(threshold_otsu(np.concatenate(scores))), 3))
+        level = round(float(threshold_otsu(np.concatenate(scores))), 3)
+        return replace(self, level=max(level, 0.001))  # two equal images: 0 / 0 is no probability
 
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray

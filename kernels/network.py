@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.card import Card
-from ..models.checkpoint import load, read_card
+from ..models.checkpoint import load
 from ..scenes.errors import Refused
 from ..scenes.layer import FULL, Layer
 from ..scenes.pair import Pair
@@ -164,8 +164,7 @@ def network_kernel(
     `precision` "auto" is the card's, or fp32 where the machine has no bf16 arithmetic. A `halo`
     other than the card's must be a multiple of the network's stride.
     """
-    card = read_card(weights)
-    load(weights, method=method)
+    _, card = load(weights, method=method)
     chosen = _precision(card, precision, device)
     window = card.window if halo is None else Window(card.core, halo)
     if window.halo % card.stride:

@@ -95,6 +95,10 @@ class Store:
             },
         )
 
+    def whole(self) -> bool:
+        """Whether the store is still there, and not only shards written after its removal."""
+        return (self.path / "zarr.json").exists()
+
     def done(self, chunk: Chunk) -> bool:
         """Whether a chunk's `damage` shard exists."""
         i, j = chunk.index

@@ -46,7 +46,6 @@ from aftermap import cli
 
 DONE, UNEXPECTED, USAGE, REFUSED, QUARANTINED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 QUICK = ("--method", "difference", "--cluster", "threads", "--workers", "2", "--memory", "2GiB")
-PENDING = pytest.mark.xfail(run=False, reason="the fix lies in a file that others work on")
 NO_PLACE = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
@@ -365,7 +364,6 @@ def test_a_damaged_part_is_set_aside_and_the_rest_is_there(
     assert (damage(run) != 255).all()
 
 
-@PENDING
 def test_a_scene_of_which_no_chunk_can_be_read_says_why(tmp_path: Path, assess: Command) -> None:
     pre, post = scene(tmp_path, compress="deflate")
     post.write_bytes(post.read_bytes()[:-3000])
@@ -760,7 +758,6 @@ def test_a_chunk_without_data_is_marked_and_a_scene_without_any_is_nothing(
     assert not (tmp_path / "run").exists()
 
 
-@PENDING
 def test_two_images_that_are_the_same_have_no_damage(tmp_path: Path, assess: Command) -> None:
     pre, _ = scene(tmp_path)
     assert assess(pre, pre).code == DONE
@@ -850,7 +847,6 @@ def test_plans_that_make_no_sense_are_refused_with_figures(
     refused(pre, post, "--chunk", "many", code=USAGE)
 
 
-@PENDING
 @pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_refused(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
@@ -898,7 +894,6 @@ def test_a_folder_that_cannot_be_made_or_written(
     assert "Read-only file system" in told
 
 
-@PENDING
 def test_a_folder_of_something_else_is_left_alone(
     tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -908,7 +903,6 @@ def test_a_folder_of_something_else_is_left_alone(
     assert "-o" in told
 
 
-@PENDING
 def test_starting_over_leaves_other_peoples_files(tmp_path: Path, assess: Command) -> None:
     pre, post = scene(tmp_path)
     assert assess(pre, post).code == DONE
@@ -969,7 +963,6 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
     np.testing.assert_array_equal(damage(disk / "run"), damage(tmp_path / "run"))
 
 
-@PENDING
 def test_a_disk_that_fills_while_results_are_written_is_told_of(
     tmp_path: Path,
     assess: Command,
@@ -989,7 +982,6 @@ def test_a_disk_that_fills_while_results_are_written_is_told_of(
     assert record(disk / "run")["chunks_run"] == 0
 
 
-@PENDING
 def test_a_folder_removed_during_the_run_is_told_of(
     tmp_path: Path, assess: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1152,10 +1144,7 @@ BAD_WEIGHTS: MappingProxyType[str, tuple[Callable[[Path], Path], str]] = Mapping
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=[PENDING] if kind in ("missing", "pickle") else [])
-        for kind in BAD_WEIGHTS
-    ],
+    list(BAD_WEIGHTS),
 )
 def test_weights_that_do_not_fit_are_refused(
     tmp_path: Path, refused: Callable[..., str], weights: Path, kind: str
@@ -1270,7 +1259,6 @@ def test_a_refusal_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@PENDING
 @pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
     pre, post = scene(tmp_path, 2200, 2600)

@@ -274,9 +274,10 @@ def main() -> None:
     except AftermapError as error:
         print(f"aftermap: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\naftermap: interrupted. Run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer has caught the interrupt and says nothing
+            print("\naftermap: interrupted. Run the same command again to go on.", file=sys.stderr)
+        raise
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -60,10 +60,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_fresh_removes_only_what_a_run_made(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write(folder.begin(FACTS, fresh=False))
+    (tmp_path / "layers.zarr/damage").mkdir(parents=True)
     (tmp_path / "damage.tif").write_bytes(b"")
+    (tmp_path / "mine.tif").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("keep")
     folder.clear()
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.tif", "notes.txt"]
 
 
 def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
