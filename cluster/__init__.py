@@ -1,17 +1,19 @@
 """Processes and the run itself: connecting to a cluster, and assessing a pair into a run folder."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import connect
+    from .request import plan
 
-__all__ = ["connect"]
+__all__ = ["connect", "plan"]
+
+_WHERE = {"connect": ".client", "plan": ".request"}
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `distributed` and torch take seconds to import.
-    if name == "connect":
-        from .client import connect
-
-        return connect
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

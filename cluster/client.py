@@ -39,22 +39,29 @@ def connect(
     """
     if isinstance(cluster, Client):
         return cluster
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers} is no number of workers; give 1 or more.")
+    check_cluster(cluster, workers)
     if cluster in ("local", "threads"):
         return Client(_start(cluster, workers, memory))
     if cluster == "cuda":
         return Client(_start_cuda(workers))
     if "://" in cluster:
         return _join(cluster, address=cluster)
-    if cluster.endswith(".json"):
-        if not Path(cluster).exists():
-            raise Refused(f"The scheduler file {cluster} does not exist. Check --cluster.")
-        return _join(cluster, scheduler_file=cluster)
-    raise UsageError(
-        f"Unknown cluster {cluster!r}. Give one of {', '.join(KINDS)}, an address such as "
-        "tcp://host:8786, or a scheduler file ending in .json, with --cluster."
-    )
+    return _join(cluster, scheduler_file=cluster)
+
+
+def check_cluster(cluster: str | Client, workers: int | None) -> None:
+    """Refuse, before anything is started or written, what `connect` could not do."""
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers} is no number of workers; give 1 or more.")
+    if isinstance(cluster, Client) or cluster in KINDS or "://" in cluster:
+        return
+    if not cluster.endswith(".json"):
+        raise UsageError(
+            f"Unknown cluster {cluster!r}. Give one of {', '.join(KINDS)}, an address such as "
+            "tcp://host:8786, or a scheduler file ending in .json, with --cluster."
+        )
+    if not Path(cluster).is_file():
+        raise Refused(f"The scheduler file {cluster} does not exist. Check --cluster.")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import shapely
 from distributed import Client
@@ -14,14 +15,14 @@ from distributed import Client
 from ..kernels.kernel import Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
 from ..scenes.align import LARGE, Shift, measure_shift
-from ..scenes.errors import NothingToAnalyse, Refused, UsageError
+from ..scenes.errors import NothingToAnalyse, Refused
 from ..scenes.footprints import Footprints, read_footprints
 from ..scenes.grid import gsd, region_of
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
 from ..scenes.scene import ReadError
 from .budget import Budget, make_budget
-from .client import KINDS, worker_count, worker_memory
+from .client import check_cluster, worker_count, worker_memory
 from .fingerprint import fingerprint_file, sha256_file
 
 CHECKED = 2048
@@ -136,7 +137,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
         for k, v in (("precision", request.precision), ("halo", request.halo))
         if v not in (None, "auto")
     }
-    _check_workers(request)
+    check_cluster(request.cluster, request.workers)
     kernel = load_method(request.method, request.weights, request.device, **options)
     _check_images(request, kernel)
     pair = make_pair(
@@ -175,6 +176,14 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     return Prepared(request, kernel, pair, budget, footprints, shift)
 
 
+def plan(pre: Source | None, post: Source, **options: Any) -> Budget:
+    """What assessing a pair would cost: chunks, memory, disk and time; nothing is written.
+
+    `options` are those of `Request`. Raises what `prepare` raises.
+    """
+    return prepare(Request(pre=pre, post=post, **options)).budget
+
+
 def versions() -> dict[str, str]:
     """The versions that a run was made with."""
     return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
@@ -184,9 +193,14 @@ def describe(prepared: Prepared) -> str:
     """The plan in words, for `aftermap plan` and `--dry-run`."""
     plan, budget, pair = prepared.budget.plan, prepared.budget, prepared.pair
     height, width = plan.region_shape
+    flips = prepared.kernel.facts().get("halo_flip_rate")
+    halo = f" (changes {flips:.2%} of classes against the full one)" if flips else ""
+    shift = prepared.shift
+    moved = f"{shift.length_px:.1f} px, {shift.confidence:.0%} of tiles agree" if shift else "none"
     lines = [
         f"scene      {width} x {height} px at {gsd(pair.grid):.3g} m, {height * width / 1e6:.1f} Mpx",
-        f"method     {prepared.kernel.method}, window {plan.window.core} + 2 x {plan.window.halo} px halo",
+        f"method     {prepared.kernel.method}, window {plan.window.core} + 2 x {plan.window.halo} px halo{halo}",
+        f"shift      {moved}",
         f"chunks     {len(plan)} of {plan.chunk} px ({plan.window_count} windows)",
         f"overhead   {plan.overhead:.2f} px seen per px of the scene (halo and edges)",
         f"workers    {budget.workers}, peak memory {budget.peak_bytes / 2**30:.2f} GiB each "
@@ -195,20 +209,6 @@ def describe(prepared: Prepared) -> str:
         f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
     ]
     return "\n".join(lines + [f"note       {note}" for note in prepared.notes()])
-
-
-def _check_workers(request: Request) -> None:
-    """Refuse, before anything is written, workers that `connect` would refuse later."""
-    if request.workers is not None and request.workers < 1:
-        raise UsageError(f"--workers {request.workers} is no number of workers; give 1 or more.")
-    name = request.cluster
-    if isinstance(name, str) and not (
-        name in KINDS or "://" in name or (name.endswith(".json") and Path(name).is_file())
-    ):
-        raise UsageError(
-            f"Unknown cluster {name!r}. Give one of {', '.join(KINDS)}, an address such as "
-            "tcp://host:8786, or an existing scheduler file ending in .json, with --cluster."
-        )
 
 
 def _check_images(request: Request, kernel: Kernel) -> None:

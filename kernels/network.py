@@ -97,6 +97,7 @@ class NetworkKernel:
             "weights_sha256": self.card.sha256,
             "precision": self.precision,
             "device": self.device,
+            "halo_flip_rate": self.card.halo_flip_rate if self.window == self.card.window else None,
         }
 
     def fitted(self, pair: Pair) -> NetworkKernel:
