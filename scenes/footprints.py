@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from .errors import Refused
+from .vector_file import check_vector_file, offline
 
 ID_COLUMNS = (
     "source_id",
@@ -38,13 +37,7 @@ ID_COLUMNS = (
 WHOLE_FILE = 200_000
 """Up to this many features a file is read whole; above, only what the grid's bounds touch."""
 
-_POINTERS = (b"<OGRVRT", b"<OGRWFS", b"<WFS_", b"<OGRWFSDATASOURCE", b"<OGRCSW", b"<GMLAS")
 _FLAT = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-_SAFE_GDAL: dict[str, str | None] = {
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-    "GML_DOWNLOAD_SCHEMA": "NO",
-    "GML_SKIP_RESOLVE_ELEMS": "ALL",
-}
 
 
 @dataclass(frozen=True)
@@ -68,8 +61,8 @@ def read_footprints(path: Path, grid: GeoBox) -> Footprints:
     geometry count as outside. Raises Refused if the file is no local vector file with a CRS, or if
     no usable polygon touches the grid.
     """
-    _refuse_unsafe(path)
-    with _gdal(_SAFE_GDAL):
+    check_vector_file(path, "footprint", "--footprints")
+    with offline():
         raw, in_file, extent = _read(path, grid)
     raw = raw.assign(source_id=_source_ids(raw))
     cleaned, reasons = _clean(raw.geometry.to_numpy())
@@ -94,50 +87,6 @@ def read_footprints(path: Path, grid: GeoBox) -> Footprints:
         "duplicate_ids": int(copies.sum()),
     }
     return Footprints(frame, problems, counts, path)
-
-
-def _refuse_unsafe(path: Path) -> None:
-    """Refuse network paths, virtual paths and files that point elsewhere, before GDAL sees them."""
-    text = str(path)
-    if text.startswith(("/vsi", "\\vsi")) or (":/" in text and not path.exists()):
-        raise Refused(
-            f"The footprints {text!r} are not a local file. Network and virtual paths are not "
-            f"read; copy the file here and give its path to --footprints."
-        )
-    if not path.exists():
-        raise Refused(f"There is no footprint file {text!r}. Check --footprints.")
-    for name, head in _heads(path):
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1024].upper()
-        if any(pointer in start for pointer in _POINTERS) or name.lower().endswith(".vrt"):
-            raise Refused(
-                f"The footprints {text!r} hold {name!r}, which points at other data instead of "
-                f"holding polygons. Give the data file itself to --footprints."
-            )
-
-
-def _heads(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The name and first bytes of a file, or of each member of a zip archive."""
-    if path.is_dir():
-        return
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                with archive.open(member) as file:
-                    yield member.filename, file.read(2048)
-        return
-    with path.open("rb") as file:
-        yield path.name, file.read(2048)
-
-
-@contextmanager
-def _gdal(options: Mapping[str, str | None]) -> Iterator[None]:
-    """Set pyogrio's GDAL options for a while."""
-    before = {key: pyogrio.get_gdal_config_option(key) for key in options}
-    pyogrio.set_gdal_config_options(dict(options))
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options(before)
 
 
 def _read(path: Path, grid: GeoBox) -> tuple[gpd.GeoDataFrame, int, str]:

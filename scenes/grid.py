@@ -15,7 +15,7 @@ from pyproj import Geod
 from rasterio.features import geometry_mask
 
 from .errors import NothingToAnalyse, Refused
-from .raster import local_file
+from .vector_file import check_vector_file, offline
 
 _GEOD = Geod(ellps="WGS84")
 
@@ -127,15 +127,11 @@ def inside(
 
 
 def _read_polygons(path: str | Path, grid: GeoBox) -> shapely.Geometry:
-    file = local_file(path)
-    with file.open("rb") as stream:
-        head = stream.read(2048).upper()
-    if any(pointer in head for pointer in (b"<OGRVRT", b"<OGRWFS", b"<WFS_", b"<OGRCSW")):
-        raise Refused(
-            f"--aoi {file} points at other data instead of holding polygons; give the data itself."
-        )
+    file = Path(path)
+    check_vector_file(file, "area of interest", "--aoi")
     try:
-        frame = pyogrio.read_dataframe(file, columns=[])
+        with offline():
+            frame = pyogrio.read_dataframe(file, columns=[])
     except Exception as error:  # pyogrio raises several kinds, all meaning the same here
         raise Refused(f"--aoi {file} cannot be read as vector data: {error}") from error
     if frame.crs is None:

@@ -840,7 +840,7 @@ def test_plans_that_make_no_sense_are_refused_with_figures(
     assert "--workers -3" in refused(pre, post, "--workers", -3, code=USAGE)
     assert "'halo'" in refused(pre, post, "--halo", 32, code=USAGE)
     assert "Unknown cluster 'beowulf'" in refused(pre, post, "--cluster", "beowulf", code=USAGE)
-    assert "gone.json" in refused(pre, post, "--cluster", "gone.json", code=USAGE)
+    assert "gone.json" in refused(pre, post, "--cluster", "gone.json")
     assert "'best'" in (told := refused(pre, post, "--method", "best", code=USAGE))
     assert "fc-siam-diff" in told
     assert "--grid" in refused(pre, post, "--grid", "none")
@@ -1209,7 +1209,7 @@ def test_footprints_that_cannot_be_used_are_refused(
         gpd.GeoDataFrame(geometry=list(shapes), crs=crs).to_file(path, layer="shapes")
         return refused(pre, post, "--footprints", path)
 
-    assert "no footprint file" in refused(pre, post, "--footprints", tmp_path / "gone.gpkg")
+    assert "does not exist" in refused(pre, post, "--footprints", tmp_path / "gone.gpkg")
     assert "none is a usable polygon (1 x a Point" in given(here.centroid)
     assert "1 footprints" in (told := given(away))
     assert "overlaps the images" in told
