@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dask
 import psutil
+import torch
 from distributed import Client, LocalCluster
 
 from ..scenes.errors import Refused, UsageError
@@ -70,9 +71,15 @@ def connected(
 ) -> Iterator[Client]:
     """A client for the length of a block; what was started here is stopped at the end."""
     client = connect(cluster, workers, memory)
+    threads = torch.get_num_threads()
+    if cluster == "threads":
+        torch.set_num_threads(
+            1
+        )  # the workers are the threads; more per forward pass get in the way
     try:
         yield client
     finally:
+        torch.set_num_threads(threads)
         if client is not cluster:
             started = client.cluster
             client.close()
