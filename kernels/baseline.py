@@ -83,6 +83,8 @@ class Baseline:
         if self.level is None:
             raise Refused(f"{self.method} was not fitted; call fitted(pair) or give level=.")
         halo = self.window.halo
+        # Alike where nothing was measured, so that the rim of a hole is no change.
+        pre, post = (np.where(valid[:, None], image, np.uint8(0)) for image in (pre, post))
         score = self._score(pre, post)[:, halo:-halo, halo:-halo]
         return {
             "damage": np.where(score > self.level, 5, 0).astype(np.uint8),

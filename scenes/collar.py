@@ -6,13 +6,16 @@ image's edge are collar. A pixel is masked when it is black and the overview say
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
+from rasterio.windows import Window
 from scipy import ndimage
 
 from .raster import GDAL_ERRORS, Raster, handle
@@ -22,6 +25,9 @@ OVERVIEW = 2048
 
 _LEAST = 5e-4
 """Smallest share of the overview that counts as collar; less is a shadow at the edge."""
+
+_STRIPS = 32
+"""Pieces in which the overview is read, so that damage in one leaves the others."""
 
 _LOSSY_BLACK = 10
 """Brightest value still black where lossy compression has smeared the collar."""
@@ -36,8 +42,26 @@ class Collar:
     transform: Affine
     """Overview cell to the image's coordinates."""
     crs: str
+    size: tuple[int, int]
+    """Height and width of the image, px."""
     black: int
     """A pixel is black when none of its bands exceeds this."""
+
+    def at(self, pixels: np.ndarray, row: int, col: int) -> np.ndarray:
+        """Which of some of the image's own pixels (bands, h, w) from (row, col) on are collar.
+
+        In whole numbers, so that a pixel is judged alike in every window.
+        """
+        black: np.ndarray = np.logical_and.reduce(pixels <= self.black, axis=0)
+        if not black.any():
+            return black
+        i, j = (
+            (2 * np.arange(first, first + count) + 1) * cells // (2 * length)
+            for first, count, cells, length in zip(
+                (row, col), black.shape, self.cells.shape, self.size, strict=True
+            )
+        )
+        return black & (self.cells[i[:, None], j] == 1)
 
     def on(self, pixels: np.ndarray, grid: GeoBox) -> np.ndarray:
         """Which of some pixels (bands, h, w), lying on `grid`, are collar: bool (h, w)."""
@@ -64,12 +88,7 @@ def find_collar(raster: Raster) -> Collar | None:
     factor = max(1.0, max(raster.height, raster.width) / OVERVIEW)
     shape = (max(1, round(raster.height / factor)), max(1, round(raster.width / factor)))
     black = _LOSSY_BLACK if raster.lossy else 0
-    try:
-        overview = handle(raster).read(
-            raster.bands, out_shape=(len(raster.bands), *shape), resampling=Resampling.nearest
-        )
-    except GDAL_ERRORS:
-        return None  # a damaged file is told of chunk by chunk, where it is damaged
+    overview = _overview(raster, shape)
     labels, count = ndimage.label((overview <= black).all(axis=0))
     if not count:
         return None
@@ -80,4 +99,25 @@ def find_collar(raster: Raster) -> Collar | None:
         return None
     cells = ndimage.binary_dilation(np.isin(labels, collar), structure=np.ones((3, 3)))
     per_cell = Affine.scale(raster.width / shape[1], raster.height / shape[0])
-    return Collar(cells.astype(np.uint8), raster.transform * per_cell, raster.crs, black)
+    size = raster.height, raster.width
+    return Collar(cells.astype(np.uint8), raster.transform * per_cell, raster.crs, size, black)
+
+
+def _overview(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
+    """All of an image in few pixels (bands, *shape), read in strips.
+
+    A strip that cannot be read counts as black: what lies beyond it may be collar. The damage
+    itself is told of chunk by chunk, where it is.
+    """
+    overview = np.zeros((len(raster.bands), *shape), raster.dtype)
+    edges = np.linspace(0, shape[0], min(_STRIPS, shape[0]) + 1).astype(int)
+    for top, bottom in pairwise(edges.tolist()):
+        rows = top * raster.height // shape[0], bottom * raster.height // shape[0]
+        with suppress(*GDAL_ERRORS):
+            overview[:, top:bottom] = handle(raster).read(
+                raster.bands,
+                window=Window.from_slices(rows, (0, raster.width)),
+                out_shape=(len(raster.bands), bottom - top, shape[1]),
+                resampling=Resampling.nearest,
+            )
+    return overview

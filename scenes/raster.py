@@ -17,7 +17,7 @@ from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError, RasterioError, RasterioIOError
 from rasterio.vrt import WarpedVRT
 
 from .errors import Refused
@@ -70,12 +70,15 @@ class Raster:
     nodata: float | None
     masked: bool
     """Whether the file itself says which pixels are valid (nodata, alpha or mask band)."""
-    alpha: bool
+    alpha: int
+    """1-based index of the alpha band; 0 for none."""
     lossy: bool
     """Whether compression smears values, so that black is not exactly black."""
     block: tuple[int, int]
     gcps: bool
     """Whether the file is placed by its ground control points or RPCs instead of a transform."""
+    stamp: tuple[int, int]
+    """Size and modification time of the file when its header was read."""
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -114,6 +117,9 @@ def open_raster(
                 notes += (f"{file.name}: no control points or RPCs, placed by its transform",)
             dtype = source.dtypes[chosen[0] - 1]
             _check_scale(scale, dtype, file)
+            if scale is None:
+                _check_tags(source, chosen, file)
+            alphas = [i for i, c in enumerate(source.colorinterp, 1) if c == ColorInterp.alpha]
             flags = set(source.mask_flag_enums[chosen[0] - 1])
             compression = source.compression.value.lower() if source.compression else ""
             return Raster(
@@ -127,11 +133,12 @@ def open_raster(
                 dtype=dtype,
                 scale=scale,
                 nodata=source.nodatavals[chosen[0] - 1],
-                masked=flags != {MaskFlags.all_valid},
-                alpha=MaskFlags.alpha in flags,
+                masked=bool(alphas) or flags != {MaskFlags.all_valid},
+                alpha=alphas[-1] if alphas else 0,
                 lossy=compression in _LOSSY,
                 block=source.block_shapes[0],
                 gcps=placed,
+                stamp=_stamp(file),
                 notes=notes,
             )
     except GDAL_ERRORS as error:
@@ -329,6 +336,21 @@ def _check_scale(scale: tuple[float, float] | None, dtype: str, file: Path) -> N
         raise Refused(f"--scale {scale[0]} {scale[1]} is not a range for {file}: give LOW < HIGH.")
 
 
+def _check_tags(source: rasterio.DatasetReader, bands: Sequence[int], file: Path) -> None:
+    """Refuse stored values that the file says are not the measured ones; they are never guessed."""
+    tags = {(source.scales[b - 1], source.offsets[b - 1]) for b in bands}
+    if tags != {(1.0, 0.0)}:
+        raise Refused(
+            f"{file} says that its values stand for others (scale and offset {sorted(tags)}). Say "
+            "which stored values are black and white with --scale LOW HIGH."
+        )
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 class _Handles(threading.local):
     """The open datasets of one thread, the least recently used closed first."""
 
@@ -341,7 +363,13 @@ _handles = _Handles()
 
 def handle(raster: Raster) -> rasterio.DatasetReader:
     """This thread's open dataset of a raster; GDAL handles must not be shared between threads."""
-    return keep(raster.path, lambda: rasterio.open(raster.path, driver=raster.driver))
+    return keep((raster.path, raster.stamp), lambda: _open_unchanged(raster))
+
+
+def _open_unchanged(raster: Raster) -> rasterio.DatasetReader:
+    if _stamp(Path(raster.path)) != raster.stamp:
+        raise RasterioIOError(f"{raster.path} changed since it was opened")
+    return rasterio.open(raster.path, driver=raster.driver)
 
 
 def keep(key: object, opener):  # type: ignore[no-untyped-def]

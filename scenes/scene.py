@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,7 @@ def _own_grid(grids: Sequence[GeoBox]) -> GeoBox:
             math.hypot(first.affine.b, first.affine.e),
         )
         anchor = (box.left, box.top)
-    boxes = [grid.extent.to_crs(first.crs).boundingbox for grid in grids]
+    boxes = [grid.extent.to_crs(first.crs, resolution="auto").boundingbox for grid in grids]
     left = math.floor((min(b.left for b in boxes) - anchor[0]) / step[0] + _ALIGNED)
     right = math.ceil((max(b.right for b in boxes) - anchor[0]) / step[0] - _ALIGNED)
     top = math.floor((anchor[1] - max(b.top for b in boxes)) / step[1] + _ALIGNED)
@@ -219,6 +220,8 @@ def _blocks(
     top, left, bottom, right = _footprint(tile, grid)
     rows = max(row0, top, 0), min(row1, bottom, grid.shape[0])
     cols = max(col0, left, 0), min(col1, right, grid.shape[1])
+    if rows[0] >= rows[1] or cols[0] >= cols[1]:
+        return
     for i in range(rows[0] // WARP_BLOCK, -(-rows[1] // WARP_BLOCK)):
         for j in range(cols[0] // WARP_BLOCK, -(-cols[1] // WARP_BLOCK)):
             yield _span(i, grid.shape[0]), _span(j, grid.shape[1])
@@ -228,6 +231,7 @@ def _span(index: int, end: int) -> Span:
     return index * WARP_BLOCK, min((index + 1) * WARP_BLOCK, end)
 
 
+@lru_cache(maxsize=100_000)
 def _footprint(tile: Tile, grid: GeoBox) -> tuple[int, int, int, int]:
     """Rows and columns of the grid that a tile reaches, a little generously."""
     box = tile.grid.extent.to_crs(grid.crs, resolution="auto").boundingbox
@@ -253,11 +257,9 @@ def _read_block(tile: Tile, grid: GeoBox, rows: Span, cols: Span) -> tuple[np.nd
             (rows[0] - offset[0], rows[1] - offset[0]), (cols[0] - offset[1], cols[1] - offset[1])
         )
         pixels = handle(raster).read(raster.bands, window=window)
-        valid = np.ones(pixels.shape[1:], bool)
-        if raster.masked:
-            valid = handle(raster).dataset_mask(window=window) > 0
-    if tile.collar is not None:
-        valid &= ~tile.collar.on(pixels, grid[rows[0] : rows[1], cols[0] : cols[1]])
+        valid = _stored_mask(raster, window=window, shape=pixels.shape[1:])
+        if tile.collar is not None:
+            valid &= ~tile.collar.at(pixels, window.row_off, window.col_off)
     return _finish(pixels, valid, raster)
 
 
@@ -266,9 +268,20 @@ def _warp(tile: Tile, grid: GeoBox, rows: Span, cols: Span) -> tuple[np.ndarray,
     raster = tile.raster
     vrt = keep((raster, _key(grid)), lambda: _warped(raster, grid))
     window = PixelWindow.from_slices(rows, cols)
-    alpha = vrt.count
-    pixels = vrt.read([*raster.bands, alpha], window=window)
-    return pixels[:-1], pixels[-1] >= _half(pixels.dtype)
+    pixels = vrt.read([*raster.bands, raster.alpha or vrt.count], window=window)
+    pixels, valid = pixels[:-1], pixels[-1] >= _half(pixels.dtype)
+    if tile.collar is not None:
+        valid &= ~tile.collar.on(pixels, grid[rows[0] : rows[1], cols[0] : cols[1]])
+    return pixels, valid
+
+
+def _stored_mask(raster: Raster, shape: tuple[int, int], **where: object) -> np.ndarray:
+    """What the file itself says is valid, on its own pixels: bool (h, w)."""
+    if raster.alpha:
+        return handle(raster).read(raster.alpha, **where) > 0
+    if raster.masked:
+        return handle(raster).dataset_mask(**where) > 0
+    return np.ones(shape, bool)
 
 
 def _half(dtype: np.dtype) -> float:
@@ -278,10 +291,14 @@ def _half(dtype: np.dtype) -> float:
 
 def _warped(raster: Raster, grid: GeoBox) -> WarpedVRT:
     source, alpha = handle(raster), raster.alpha
+    # An alpha band keeps its place; where there is none, one is added at the end.
+    masking = {"src_alpha": alpha, "dst_alpha": alpha} if alpha else {"add_alpha": True}
     if raster.gcps:
         # Given a grid to warp to, rasterio forgets the points; so the image is placed first.
-        placed = {"resampling": Resampling.bilinear, "add_alpha": not alpha, **placement(source)}
-        source, alpha = WarpedVRT(source, **placed), True
+        placed = {"resampling": Resampling.bilinear, **masking, **placement(source)}
+        source = WarpedVRT(source, **placed)
+        alpha = alpha or source.count
+        masking = {"src_alpha": alpha, "dst_alpha": alpha}
     return WarpedVRT(
         source,
         src_crs=raster.crs,
@@ -290,7 +307,7 @@ def _warped(raster: Raster, grid: GeoBox) -> WarpedVRT:
         height=grid.shape[0],
         width=grid.shape[1],
         resampling=Resampling.bilinear,
-        add_alpha=not alpha,
+        **masking,
     )
 
 
@@ -362,13 +379,14 @@ def _decimated(tile: Tile, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     raster = tile.raster
     if raster.gcps:  # the file's own rows and columns lie anywhere; those of its placed grid do not
         vrt = keep((raster, _key(tile.grid)), lambda: _warped(raster, tile.grid))
-        stack = vrt.read([*raster.bands, vrt.count], out_shape=(len(raster.bands) + 1, *shape))
+        stack = vrt.read(
+            [*raster.bands, raster.alpha or vrt.count], out_shape=(len(raster.bands) + 1, *shape)
+        )
         return stack[:-1], stack[-1] >= _half(stack.dtype)
     source = handle(raster)
     options = {"out_shape": (len(raster.bands), *shape), "resampling": Resampling.nearest}
     pixels = source.read(raster.bands, **options)
-    valid = source.dataset_mask(out_shape=shape) > 0 if raster.masked else np.ones(shape, bool)
-    return pixels, valid
+    return pixels, _stored_mask(raster, shape, out_shape=shape)
 
 
 def _reason(error: Exception) -> str:

@@ -157,7 +157,7 @@ def test_network_and_virtual_paths_are_refused(text: str) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="footprint file .* does not exist"):
+    with pytest.raises(Refused, match=r"footprint file .* does not exist"):
         read_footprints(tmp_path / "none.gpkg", GRID)
 
 

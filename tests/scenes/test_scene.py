@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from aftermap.scenes.errors import Refused
 from aftermap.scenes.pair import Pair, make_pair
 from aftermap.scenes.scene import ReadError, open_tiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 from rasterio.warp import Resampling, reproject
 from rasters import texture, write_raster
 
+Alpha, Undefined = ColorInterp.alpha, ColorInterp.undefined
 UTM = Affine(0.5, 0, 300_000, 0, -0.5, 4_100_000)
 LEAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -169,3 +172,80 @@ def test_a_sub_pixel_origin_is_resampled_and_a_whole_pixel_one_is_not(tmp_path: 
     half = make_pair(off, post).read(0, 0, 300, 300)
     expected = (pixels[:, 100, 99].astype(float) + pixels[:, 100, 100]) / 2
     assert np.abs(half.pre[:, 100, 100] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("warped", [True, False])
+def test_an_alpha_band_counts_wherever_it_stands(tmp_path: Path, last: bool, warped: bool) -> None:
+    pixels = texture(200, 200)
+    hole = np.zeros((200, 200), bool)
+    hole[50:90, 60:100] = True
+    infrared, alpha = pixels[:1], np.where(hole, 0, 255).astype(np.uint8)[None]
+    path = write_raster(
+        tmp_path / "a.tif",
+        np.concatenate([pixels, *([infrared, alpha] if last else [alpha, infrared])]),
+        photometric="rgb",
+    )
+    with rasterio.open(path, "r+") as target:
+        kinds = list(target.colorinterp)
+        kinds[3], kinds[4] = (Undefined, Alpha) if last else (Alpha, Undefined)
+        target.colorinterp = kinds
+    scene = open_tiles(path)
+    grid = scene.grid.translate_pix(0.5, 0) if warped else scene.grid
+    values, valid = scene.read(grid, 5, 5, 195, 195)
+    assert (~valid).sum() == pytest.approx(hole.sum(), rel=0.05)
+    assert not valid[60:80, 70:90].any()
+    assert np.abs(values[:, 5, 5].astype(int) - pixels[:, 10, 10]).max() < 20
+
+
+def test_one_damaged_block_does_not_turn_the_collar_mask_off(tmp_path: Path) -> None:
+    pixels = texture(600, 600)
+    pixels[:, :, :60] = 0
+    path = write_raster(tmp_path / "a.tif", pixels, compress="deflate")
+    path.write_bytes(path.read_bytes()[:-40_000])
+    scene = open_tiles(path)
+    _, valid = scene.read(scene.grid, 0, 0, 300, 600)
+    assert not valid[:, :60].any()
+    assert valid[:, 64:].all()
+
+
+@LEAST
+@given(
+    row=st.integers(0, 2900), col=st.integers(0, 900), h=st.integers(1, 170), w=st.integers(1, 120)
+)
+def test_collars_do_not_depend_on_the_window(ragged, row: int, col: int, h: int, w: int) -> None:
+    scene, whole = ragged
+    valid = scene.read(scene.grid, row, col, row + h, col + w)[1]
+    np.testing.assert_array_equal(valid, whole[row : row + h, col : col + w])
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory):
+    """An image with a ragged black border whose overview cells are one and a half pixels wide."""
+    pixels = texture(128, 128).repeat(24, axis=1)[:, :3072].repeat(8, axis=2)
+    rng = np.random.default_rng(0)
+    edge = rng.integers(5, 60, 3072)
+    pixels[:, np.arange(1024)[None] < edge[:, None]] = 0
+    place = Affine(0.15, 0, 512345.67, 0, -0.15, 4_100_000.11)
+    path = write_raster(tmp_path_factory.mktemp("ragged") / "a.tif", pixels, transform=place)
+    scene = open_tiles(path)
+    return scene, scene.read(scene.grid, 0, 0, 3072, 1024)[1]
+
+
+def test_a_replaced_file_is_read_anew(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", texture(100, 100, 1))
+    old = open_tiles(path)
+    old.read(old.grid, 0, 0, 100, 100)
+    other = texture(100, 100, 2)
+    write_raster(tmp_path / "b.tif", other).replace(path)
+    new = open_tiles(path)
+    np.testing.assert_array_equal(new.read(new.grid, 0, 0, 100, 100)[0], other)
+
+
+def test_values_that_stand_for_others_are_refused_without_a_scale(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", texture(100, 100))
+    with rasterio.open(path, "r+") as target:
+        target.scales, target.offsets = (0.5,) * 3, (10.0,) * 3
+    with pytest.raises(Refused, match="--scale"):
+        open_tiles(path)
+    assert open_tiles(path, scale=(0, 255)).dtype == np.uint8
