@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.scheduler import KilledWorker
 from odc.geo.geobox import GeoBox
 
 from ..scenes.errors import AftermapError, NothingToAnalyse, Refused
 from ..scenes.pair import Source
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
+from .budget import check_memory
 from .client import connected
 from .fingerprint import digest
 from .folder import RunFolder
@@ -61,11 +63,11 @@ def assess(
 
 def run_request(request: Request, quiet: bool = True) -> Run:
     """Carry out a request; `quiet` says nothing on standard error."""
-    prepared = prepare(request, probe=not quiet)
+    prepared = prepare(request, probe=False)
     folder = RunFolder(request.out)
     with folder.locked():
         record = folder.begin(prepared.facts(), request.fresh)
-        if record.get("state") == "done":
+        if record.get("state") == "done" and folder.whole(record):
             _say(f"{folder.path} is complete already; nothing to do. --fresh starts over.", quiet)
             return Run(folder.path)
         plan = _plan(prepared, record)
@@ -101,7 +103,9 @@ def _plan(prepared: Prepared, record: dict[str, Any]) -> Plan:
             f"{prepared.request.out} was begun with chunks of {chunk} px, and --chunk "
             f"{prepared.request.chunk} asks for {plan.chunk}. Leave out --chunk, or start over with --fresh."
         )
-    return replace(plan, chunk=chunk)
+    plan = replace(plan, chunk=chunk)
+    check_memory(prepared.kernel, plan, prepared.budget.limit_bytes)
+    return plan
 
 
 def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str, Any]:
@@ -118,12 +122,13 @@ def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str
         "colour": [list(band) for band in prepared.pair.colour],
         "versions": versions(),
         "notes": prepared.notes(),
+        "sha256": prepared.digests(),
     }
 
 
 def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dict[str, Any]:
     """Work on every chunk that is not done; what fails is set aside with its reason."""
-    todo = [chunk.index for chunk in job.plan if not job.store.done(chunk)]
+    todo = [chunk.index for chunk in job.plan if not job.store.sound(chunk)]
     file = JobFile.write(job, folder.path.absolute() / ".job")
     quarantined = []
     try:
@@ -152,6 +157,11 @@ def _storage_told(folder: RunFolder) -> Iterator[None]:
     except AftermapError:
         raise
     except Exception as error:
+        if isinstance(error, KilledWorker):
+            raise AftermapError(
+                f"A worker died again and again while the results were written ({error}). The chunks "
+                "are kept: run the same command again, with more --memory or fewer --workers."
+            ) from error
         there = folder.record.exists()
         free = shutil.disk_usage(folder.path).free if there else 0
         if isinstance(error, StorageError) or free < _LEAST_FREE:

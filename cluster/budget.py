@@ -82,6 +82,21 @@ def make_budget(
     # A shard is as large as the chunk, even where the raster ends before it.
     longest = max(Plan.of(shape, kernel.window, 1, region).region_shape)
     plan = Plan.of(shape, kernel.window, min(side, longest), region)
+    peak = check_memory(kernel, plan, memory)
+    height, width = plan.region_shape
+    disk = int(height * width * len(kernel.layers) * 1.2) + (8 << 20)
+    free = _free(out) + _held(out)
+    if disk > free:
+        raise Refused(
+            f"The run folder needs up to {_gib(disk)}, and {out} has {_gib(free)} free. "
+            "Give a folder on a larger disk with -o."
+        )
+    seconds = seconds_per_window(kernel) if probe else 0.0
+    return Budget(plan, workers, peak, memory, disk, seconds, free)
+
+
+def check_memory(kernel: Kernel, plan: Plan, memory: int) -> int:
+    """The peak memory of one worker, refused with the figures where it exceeds `memory`; bytes."""
     peak = peak_bytes(kernel, plan)
     if peak > memory:
         raise Refused(
@@ -94,16 +109,7 @@ def make_budget(
             )
             + "more memory with --memory, or fewer workers with --workers."
         )
-    height, width = plan.region_shape
-    disk = int(height * width * len(kernel.layers) * 1.2) + (8 << 20)
-    free = _free(out)
-    if disk > free:
-        raise Refused(
-            f"The run folder needs up to {_gib(disk)}, and {out} has {_gib(free)} free. "
-            "Give a folder on a larger disk with -o."
-        )
-    seconds = seconds_per_window(kernel) if probe else 0.0
-    return Budget(plan, workers, peak, memory, disk, seconds, free)
+    return peak
 
 
 def peak_bytes(kernel: Kernel, plan: Plan) -> int:
@@ -148,6 +154,11 @@ def _choose(
             break
         chunk -= core
     return chunk
+
+
+def _held(folder: Path) -> int:
+    """Bytes that an earlier run in the folder takes, which this one will use again."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _free(folder: Path) -> int:

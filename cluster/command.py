@@ -83,7 +83,7 @@ def _result(run: Run) -> dict[str, Any]:
         "state": record["state"],
         "run_id": record["run_id"],
         "quarantined": run.quarantined,
-        "summary": run.summary.to_dict(orient="records"),
+        "summary": run.summary.astype(object).where(run.summary.notna(), None).to_dict("records"),
         "seconds": record.get("seconds_total"),
     }
 

@@ -28,6 +28,16 @@ def fingerprint_file(path: str | Path) -> dict[str, object]:
     return {"path": str(file), "bytes": size, "sampled_sha256": digest.hexdigest()}
 
 
+def parts_of(path: str | Path) -> list[Path]:
+    """The files that a vector source consists of: a folder's, a shapefile's, or the file itself."""
+    source = Path(path).resolve()
+    if source.is_dir():
+        return sorted(file for file in source.rglob("*") if file.is_file())
+    if source.suffix.lower() == ".shp":
+        return sorted(source.parent.glob(f"{source.stem}.*"))
+    return [source]
+
+
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a whole file."""
     with Path(path).open("rb") as stream:

@@ -110,6 +110,8 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
     summary = summarise(facts)
     layers: dict[str, Table] = {name: read_blocks(_parquet(job, name), _BLOCK) for name in tables}
     layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
+    if job.footprints is not None and len(job.footprints.problems):
+        layers["footprint_problems"] = job.footprints.problems
     write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
     _parquet(job, "damage_areas").unlink()
     write_csv(job.folder / "summary.csv", summary)

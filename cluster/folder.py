@@ -18,6 +18,10 @@ from filelock import FileLock, Timeout
 from ..scenes.errors import Refused
 from .fingerprint import differences
 
+_TABLES = ("buildings.gpkg", "buildings.parquet", "summary.csv", "report.html")
+_HIDDEN = (".*.part", ".*.part.*", ".*.plain.tif", ".*.parquet", ".components.sqlite", ".job")
+"""What a killed run may leave behind."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -45,6 +49,9 @@ class RunFolder:
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(blocking=False)
+            if not self._holds(lock):  # its last holder took the file away as it left
+                lock.release()
+                raise Timeout(lock.lock_file)
         except Timeout:
             raise Refused(
                 f"{self.path} is in use by another run ({self._holder()}). Wait for it, or give "
@@ -60,12 +67,13 @@ class RunFolder:
                 "pid": os.getpid(),
                 "since": time.strftime("%F %T"),
             }
-            (self.path / ".owner").write_text(json.dumps(owner))
+            with suppress(OSError):  # only told to whoever is refused; a full disk shows later
+                (self.path / ".owner").write_text(json.dumps(owner))
             yield
         finally:
             (self.path / ".owner").unlink(missing_ok=True)
-            lock.release()
             self._remove_if_unused()
+            lock.release()
 
     def begin(self, facts: Mapping[str, Any], fresh: bool) -> dict[str, Any]:
         """The record of the run to go on with: the one on disk, or a new one.
@@ -109,17 +117,17 @@ class RunFolder:
         """Remove an earlier run's files, and nothing that aftermap did not make."""
         layers = [path.name for path in self.store.glob("*") if path.is_dir()]
         shutil.rmtree(self.store, ignore_errors=True)
-        for pattern in (
-            *(f"{name}.tif" for name in layers),
-            "buildings.*",
-            "summary.csv",
-            "report.html",
-            ".*.part*",
-            ".job",
-            "run.json",
-        ):
+        for pattern in (*(f"{name}.tif" for name in layers), *_TABLES, *_HIDDEN, "run.json"):
             for file in self.path.glob(pattern):
-                file.unlink()
+                if file.is_dir():
+                    shutil.rmtree(file)
+                else:
+                    file.unlink()
+
+    def whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether every file of a finished run is still there."""
+        files = record.get("totals", {}).get("files", [])
+        return all((self.path / name).exists() for name in (*files, *_TABLES))
 
     def _make(self) -> None:
         try:
@@ -138,6 +146,16 @@ class RunFolder:
             (self.path / ".lock").unlink(missing_ok=True)
             with suppress(OSError):  # something else is in it, or it was removed
                 self.path.rmdir()
+
+    def _holds(self, lock: FileLock) -> bool:
+        """Whether the locked file is the one that others will find."""
+        held = lock._context.lock_file_fd
+        try:
+            return held is not None and os.path.samestat(
+                os.fstat(held), os.stat(self.path / ".lock")
+            )
+        except OSError:
+            return False
 
     def _check_foreign(self) -> None:
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]

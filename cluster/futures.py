@@ -81,13 +81,16 @@ def _run(
 
     asked: dict[str, Item] = {}
     running = as_completed([submit(item) for item in islice(items, room)])
-    for future in running:
-        item = asked.pop(future.key)
-        for following in islice(items, 1):
-            running.add(submit(following))
-        error = CancelledError() if future.status == "cancelled" else future.exception()
-        yield Failure(item, error) if error is not None else future.result()
-        future.release()
+    try:
+        for future in running:
+            item = asked.pop(future.key)
+            for following in islice(items, 1):
+                running.add(submit(following))
+            error = CancelledError() if future.status == "cancelled" else future.exception()
+            yield Failure(item, error) if error is not None else future.result()
+            future.release()
+    finally:
+        client.cancel(list(running.futures), force=True)
 
 
 def _in_flight(client: Client) -> int:

@@ -23,7 +23,7 @@ from ..scenes.plan import Plan
 from ..scenes.scene import ReadError
 from .budget import Budget, make_budget
 from .client import check_cluster, worker_count, worker_memory
-from .fingerprint import fingerprint_file, sha256_file
+from .fingerprint import fingerprint_file, parts_of, sha256_file
 
 CHECKED = 2048
 """Side of the pieces in which a scene is searched for a valid pixel, px."""
@@ -62,6 +62,11 @@ class Request:
     """Record the SHA-256 of whole input files too."""
     fresh: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("out", "weights", "footprints", "aoi"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -82,8 +87,14 @@ class Prepared:
         """
         kernel = {k: v for k, v in self.kernel.facts().items() if k != "weights"}
         request, pair = self.request, self.pair
+        rasters = [raster for scene in pair.images for raster in scene.rasters]
         return {
-            "inputs": self._inputs(),
+            "aftermap": version("aftermap"),
+            "inputs": self.inputs(),
+            # Beside the file itself: a world file or --crs may have placed it.
+            "placement": [
+                [r.crs, list(r.transform)[:6], r.nodata, r.bands, r.gcps] for r in rasters
+            ],
             "method": kernel,
             "window": {"core_px": self.kernel.window.core, "halo_px": self.kernel.window.halo},
             "grid": {
@@ -94,9 +105,7 @@ class Prepared:
             },
             "area": None if pair.area is None else shapely.to_wkt(pair.area, rounding_precision=9),
             "options": {
-                "bands": [list(raster.bands) for scene in pair.images for raster in scene.rasters],
                 "scale": request.scale,
-                "gcps": request.gcps,
                 "coregister": request.coregister,
                 "match_colour": request.match_colour,
             },
@@ -112,16 +121,22 @@ class Prepared:
             )
         return notes
 
-    def _inputs(self) -> dict[str, object]:
-        named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
-        files = {name: [raster.path for raster in scene.rasters] for name, scene in named.items()}
-        if self.request.footprints is not None:
-            files["footprints"] = [str(self.request.footprints)]
-        return {name: [self._file(path) for path in paths] for name, paths in files.items()}
+    def inputs(self) -> dict[str, list[dict[str, object]]]:
+        """The files of each input with their fingerprints."""
+        return {role: [fingerprint_file(file) for file in files] for role, files in self._files()}
 
-    def _file(self, path: str) -> dict[str, object]:
-        facts = fingerprint_file(path)
-        return facts | ({"sha256": sha256_file(path)} if self.request.hash_inputs else {})
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every whole input file, where asked for; not compared on resuming."""
+        if not self.request.hash_inputs:
+            return {}
+        return {str(file): sha256_file(file) for _, files in self._files() for file in files}
+
+    def _files(self) -> list[tuple[str, list[Path]]]:
+        named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
+        files = [(role, [Path(r.path) for r in scene.rasters]) for role, scene in named.items()]
+        if self.request.footprints is not None:
+            files.append(("footprints", parts_of(self.request.footprints)))
+        return files
 
 
 def prepare(request: Request, probe: bool = True) -> Prepared:
@@ -173,6 +188,8 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     if request.footprints is not None:
         row0, col0, row1, col1 = budget.plan.region
         footprints = read_footprints(request.footprints, pair.grid[row0:row1, col0:col1])
+        if pair.area is not None:
+            footprints = footprints.touching(pair.area)
     return Prepared(request, kernel, pair, budget, footprints, shift)
 
 

@@ -97,6 +97,8 @@ class NetworkKernel:
             "weights_sha256": self.card.sha256,
             "precision": self.precision,
             "device": self.device,
+            "normalisation": [self.card.mean, self.card.std, self.card.scale],
+            "classes": [self.card.classes, self.card.threshold],
             "halo_flip_rate": self.card.halo_flip_rate if self.window == self.card.window else None,
         }
 
@@ -200,6 +202,10 @@ def _loaded(weights: str, digest: str, device: str, precision: Precision) -> nn.
     network, card = load(weights)
     if card.sha256 != digest:
         raise Refused(f"{weights} changed since the run was planned; start it again with --fresh.")
+    if device == "cuda":
+        # fp32 must be fp32, and the same kernels must be chosen whatever the batch.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     network = fold_batch_norm(network).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(torch.bfloat16) if precision == "bf16" else network

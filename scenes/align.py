@@ -27,7 +27,7 @@ LARGE = 3.0
 
 @dataclass(frozen=True)
 class Shift:
-    """The measured offset of the before image from the after image."""
+    """The measured shift that brings the before image onto the after image."""
 
     rows_px: float
     """Down, px of the grid: move the before image by this to lie on the after image."""

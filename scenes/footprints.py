@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -14,6 +14,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from .errors import Refused
+from .grid import polygonal
 from .vector_file import check_vector_file, offline
 
 ID_COLUMNS = (
@@ -51,6 +52,18 @@ class Footprints:
     counts: Mapping[str, int]
     """`in_file`, `kept`, `repaired`, `left_out`, `outside`, `duplicate_ids`."""
     path: Path
+
+    def touching(self, area: shapely.Geometry) -> Footprints:
+        """Those that touch an area in the grid's CRS; refused where none does."""
+        kept = self.frame.geometry.intersects(area).to_numpy()
+        if not kept.any():
+            raise Refused(
+                f"None of the {len(self.frame)} footprints of {str(self.path)!r} on the image lies in "
+                "the area asked for. Check --footprints, --bbox and --aoi."
+            )
+        outside = self.counts["outside"] + int((~kept).sum())
+        counts = {**self.counts, "kept": int(kept.sum()), "outside": outside}
+        return replace(self, frame=self.frame[kept].reset_index(drop=True), counts=counts)
 
 
 def read_footprints(path: Path, grid: GeoBox) -> Footprints:
@@ -173,7 +186,7 @@ def _clean(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     good = shapely.force_2d(good)
     kinds = shapely.get_type_id(good)
     mixed = kinds == shapely.GeometryType.GEOMETRYCOLLECTION
-    good[mixed] = [_polygonal(item) for item in good[mixed]]
+    good[mixed] = [polygonal(item) for item in good[mixed]]
     reasons[mixed] = "a collection; its polygons were kept"
     for row in np.flatnonzero(~missing & ~empty & ~mixed & ~np.isin(kinds, _FLAT)):
         reasons[row] = f"a {good[row].geom_type}, not a polygon"
@@ -183,18 +196,12 @@ def _clean(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     torn = ~shapely.is_missing(good) & ~shapely.is_valid(good)
     for row in np.flatnonzero(torn):
         reasons[row] = f"invalid ({shapely.is_valid_reason(good[row])}); repaired"
-        good[row] = _polygonal(shapely.make_valid(good[row]))
+        good[row] = polygonal(shapely.make_valid(good[row]))
     flat = ~shapely.is_missing(good) & ~(shapely.area(good) > 0)
     good[flat], reasons[flat] = None, "no area"
     lost = shapely.is_missing(good) & (reasons == "a collection; its polygons were kept")
     reasons[lost] = "a collection without polygons"
     return good, reasons
-
-
-def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
-    """The polygons of a geometry as one polygon or multipolygon, empty if it has none."""
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return shapely.union_all(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON])
 
 
 def _project(geometry: np.ndarray, reasons: np.ndarray, crs: object, grid: GeoBox) -> np.ndarray:
@@ -204,7 +211,7 @@ def _project(geometry: np.ndarray, reasons: np.ndarray, crs: object, grid: GeoBo
     off = had & ~np.isfinite(shapely.bounds(placed)).all(axis=1)
     placed[off], reasons[off] = None, "cannot be placed in the images' CRS"
     torn = ~shapely.is_missing(placed) & ~shapely.is_valid(placed)
-    placed[torn] = [_polygonal(shapely.make_valid(item)) for item in placed[torn]]
+    placed[torn] = [polygonal(shapely.make_valid(item)) for item in placed[torn]]
     return placed
 
 

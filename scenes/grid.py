@@ -79,12 +79,17 @@ def area_of_interest(
                 f"--bbox {west} {south} {east} {north} is not west south east north in degrees "
                 "with west < east and south < north."
             )
-        box = Geometry(shapely.box(west, south, east, north), "EPSG:4326")
+        near = grid.geographic_extent.geom.buffer(0.01)
+        wanted = shapely.box(west, south, east, north)
+        # Cut to the image's surroundings: a projection need not hold for half the earth.
+        box = Geometry(wanted & near if wanted.intersects(near) else wanted, "EPSG:4326")
         area = box.to_crs(grid.crs, resolution="auto").geom
     if aoi is not None:
         polygons = _read_polygons(aoi, grid)
         area = polygons if area is None else area.intersection(polygons)
-    if area is not None and not area.intersects(grid.extent.geom):
+    if area is not None:
+        area = polygonal(area)
+    if area is not None and not polygonal(area.intersection(grid.extent.geom)).area:
         raise NothingToAnalyse(
             f"The area asked for ({_bounds(area)}) does not touch the image "
             f"({_bounds(grid.extent.geom)}). Check --bbox (W S E N in degrees) and --aoi."
@@ -134,13 +139,20 @@ def _read_polygons(path: str | Path, grid: GeoBox) -> shapely.Geometry:
             frame = pyogrio.read_dataframe(file, columns=[])
     except Exception as error:  # pyogrio raises several kinds, all meaning the same here
         raise Refused(f"--aoi {file} cannot be read as vector data: {error}") from error
-    if frame.crs is None:
+    if getattr(frame, "crs", None) is None:
         raise Refused(f"--aoi {file} has no coordinate system; save it with one.")
     polygons = frame.to_crs(grid.crs.to_wkt()).geometry.force_2d().make_valid()
     kept = polygons[polygons.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
     if kept.empty or kept.area.sum() == 0:
         raise Refused(f"--aoi {file} holds {len(frame)} features, none of them a polygon.")
     return kept.union_all()
+
+
+def polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
+    """The polygons of a geometry, without the lines and points that repairs leave."""
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    kept = parts[shapely.get_dimensions(parts) == 2]
+    return kept[0] if len(kept) == 1 else shapely.multipolygons(kept)
 
 
 def _bounds(area: shapely.Geometry) -> str:

@@ -80,7 +80,12 @@ class Store:
         return {"path": self.path, "plan": self.plan, "layers": self.layers}
 
     def write(self, chunk: Chunk, values: Mapping[str, np.ndarray]) -> None:
-        """Write one chunk's layers (uint8, at each layer's own resolution), `damage` last."""
+        """Write one chunk's layers (uint8, at each layer's own resolution), `damage` last.
+
+        What a killed run left of the chunk is removed first: at the raster's edge Zarr would
+        otherwise read the old shard to write the new one.
+        """
+        self.discard(chunk)
         for layer in sorted(self.layers, key=lambda layer: layer.name == LAST):
             self._arrays[layer.name][self._cells(layer, chunk)] = values[layer.name]
 
@@ -103,6 +108,21 @@ class Store:
         """Whether a chunk's `damage` shard exists."""
         i, j = chunk.index
         return (self.path / LAST / "c" / str(i) / str(j)).exists()
+
+    def sound(self, chunk: Chunk) -> bool:
+        """Whether a chunk is done and all of its layers can be read.
+
+        A machine that went down may leave an empty or cut shard behind.
+        """
+        i, j = chunk.index
+        if not self.done(chunk) or not (self.path / LAST / "c" / str(i) / str(j)).stat().st_size:
+            return False
+        try:
+            for layer in self.layers:
+                self.read_chunk(layer.name, chunk)
+        except Exception:  # Zarr's codecs raise whatever their libraries do
+            return False
+        return True
 
     def discard(self, chunk: Chunk) -> None:
         """Remove what an unfinished chunk left behind: it reads as not analysed everywhere."""

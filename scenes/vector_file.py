@@ -25,6 +25,15 @@ def check_vector_file(path: Path, what: str, option: str) -> None:
     `what` ("footprint") and `option` ("--footprints") are what the message calls it.
     """
     text = str(path)
+    try:
+        _check(path, text, what, option)
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        raise Refused(
+            f"The {what} file {text[:200]!r} cannot be looked at: {error}. Check {option}."
+        ) from error
+
+
+def _check(path: Path, text: str, what: str, option: str) -> None:
     if text.startswith(("/vsi", "\\vsi")) or (":/" in text and not path.exists()):
         raise Refused(
             f"The {what} file {text!r} is not a local file. Network and virtual paths are not "

@@ -278,3 +278,99 @@ def test_an_area_of_interest_leaves_the_rest_not_analysed(
     seen = inner.values != 255
     assert 0.3 < seen.mean() < 0.9
     np.testing.assert_array_equal(inner.values[seen], whole.values[seen])
+
+
+def test_empty_and_cut_shards_are_computed_again(
+    files: tuple[Path, Path], threads: Client, reference: am.Run, tmp_path: Path
+) -> None:
+    run = assess(files, tmp_path / "run", threads)
+    record = run.path / "run.json"
+    record.write_text(record.read_text().replace('"state": "done"', '"state": "running"'))
+    (run.path / "layers.zarr/damage/c/0/1").write_bytes(b"")
+    cut = run.path / "layers.zarr/damage_probability/c/1/2"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert assess(files, run.path, threads).record["chunks_run"] == 2
+    assert outputs(run.path) == outputs(reference.path)
+
+
+def test_a_complete_run_whose_files_are_gone_is_finished_again(
+    files: tuple[Path, Path], threads: Client, reference: am.Run, tmp_path: Path
+) -> None:
+    run = assess(files, tmp_path / "run", threads)
+    (run.path / "damage.tif").unlink()
+    (run.path / "summary.csv").unlink()
+    assert assess(files, run.path, threads).record["chunks_run"] == 0
+    assert outputs(run.path) == outputs(reference.path)
+
+
+def test_another_placement_of_an_image_is_another_run(
+    files: tuple[Path, Path], threads: Client, tmp_path: Path
+) -> None:
+    for name in ("pre", "post"):
+        with rasterio.open(files[name == "post"]) as source:
+            write_raster(tmp_path / f"{name}.tif", source.read(), crs=None)
+    bare = tmp_path / "pre.tif", tmp_path / "post.tif"
+    assess(bare, tmp_path / "run", threads, crs="EPSG:32637")
+    with pytest.raises(Refused, match="placement"):
+        assess(bare, tmp_path / "run", threads, crs="EPSG:32636")
+
+
+def test_starting_over_keeps_the_footprints_that_lie_in_the_run_folder(
+    files: tuple[Path, Path], threads: Client, tmp_path: Path
+) -> None:
+    from shapely.geometry import box
+
+    out = tmp_path / "run"
+    assess(files, out, threads)
+    mine = out / "buildings.geojson"
+    gpd.GeoDataFrame(
+        geometry=[box(300_050, 4_099_800, 300_090, 4_099_850)], crs="EPSG:32637"
+    ).to_file(mine)
+    (out / ".layers.zarr.part").mkdir()
+    run = assess(files, out, threads, footprints=mine, fresh=True)
+    assert len(run.buildings) == 1
+    assert mine.exists()
+    assert not (out / ".layers.zarr.part").exists()
+
+
+def test_only_footprints_in_the_area_asked_for_are_counted(
+    files: tuple[Path, Path], threads: Client, tmp_path: Path
+) -> None:
+    from shapely.geometry import box
+
+    squares = [
+        box(x, y, x + 8, y + 8)
+        for x in range(300_080, 300_500, 40)
+        for y in range(4_099_600, 4_099_990, 40)
+    ]
+    gpd.GeoDataFrame(geometry=squares, crs="EPSG:32637").to_file(tmp_path / "all.geojson")
+    area = box(300_100, 4_099_700, 300_200, 4_099_800)
+    gpd.GeoDataFrame(geometry=[area], crs="EPSG:32637").to_file(tmp_path / "aoi.geojson")
+    run = assess(
+        files,
+        tmp_path / "run",
+        threads,
+        footprints=tmp_path / "all.geojson",
+        aoi=tmp_path / "aoi.geojson",
+    )
+    assert len(run.buildings) == sum(square.intersects(area) for square in squares)
+
+
+def test_an_area_with_a_spike_is_its_polygon(
+    files: tuple[Path, Path], threads: Client, tmp_path: Path
+) -> None:
+    from shapely.geometry import Polygon
+
+    spike = Polygon(
+        [
+            (300_100, 4_099_700),
+            (300_200, 4_099_700),
+            (300_200, 4_099_800),
+            (300_200, 4_099_990),
+            (300_200, 4_099_800),
+            (300_100, 4_099_800),
+        ]
+    )
+    gpd.GeoDataFrame(geometry=[spike], crs="EPSG:32637").to_file(tmp_path / "aoi.gpkg")
+    run = assess(files, tmp_path / "run", threads, aoi=tmp_path / "aoi.gpkg")
+    assert (run.layers["damage"].values != 255).sum() == 200 * 200
