@@ -11,6 +11,7 @@ from typing import Any
 
 import shapely
 from distributed import Client
+from rasterio import CRS
 
 from ..kernels.kernel import Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
@@ -20,7 +21,8 @@ from ..scenes.footprints import Footprints, read_footprints
 from ..scenes.grid import gsd, region_of
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
-from ..scenes.scene import ReadError
+from ..scenes.raster import Raster
+from ..scenes.scene import ReadError, Scene
 from .budget import Budget, make_budget
 from .client import check_cluster, worker_count, worker_memory
 from .fingerprint import fingerprint_file, parts_of, sha256_file
@@ -87,14 +89,15 @@ class Prepared:
         """
         kernel = {k: v for k, v in self.kernel.facts().items() if k != "weights"}
         request, pair = self.request, self.pair
-        rasters = [raster for scene in pair.images for raster in scene.rasters]
         return {
             "aftermap": version("aftermap"),
             "inputs": self.inputs(),
             # Beside the file itself: a world file or --crs may have placed it.
-            "placement": [
-                [r.crs, list(r.transform)[:6], r.nodata, r.bands, r.gcps] for r in rasters
-            ],
+            "placement": {
+                f"{role} {n}": _placement(raster)
+                for role, scene in self._scenes().items()
+                for n, raster in enumerate(scene.rasters)
+            },
             "method": kernel,
             "window": {"core_px": self.kernel.window.core, "halo_px": self.kernel.window.halo},
             "grid": {
@@ -131,9 +134,15 @@ class Prepared:
             return {}
         return {str(file): sha256_file(file) for _, files in self._files() for file in files}
 
+    def _scenes(self) -> dict[str, Scene]:
+        before = {"pre": self.pair.pre} if self.pair.pre else {}
+        return {**before, "post": self.pair.post}
+
     def _files(self) -> list[tuple[str, list[Path]]]:
-        named = {"post": self.pair.post} | ({"pre": self.pair.pre} if self.pair.pre else {})
-        files = [(role, [Path(r.path) for r in scene.rasters]) for role, scene in named.items()]
+        files = [
+            (role, [Path(raster.path) for raster in scene.rasters])
+            for role, scene in self._scenes().items()
+        ]
         if self.request.footprints is not None:
             files.append(("footprints", parts_of(self.request.footprints)))
         return files
@@ -250,6 +259,17 @@ def _check_pixels(pair: Pair, kernel: Kernel) -> None:
                 f"{raster.path} holds {raster.dtype} values, and {kernel.method} reads 0-255. Say "
                 "which values are black and white with --scale LOW HIGH, for example --scale 0 2047."
             )
+
+
+def _placement(raster: Raster) -> dict[str, object]:
+    """Where and how a file is read, as far as its bytes do not say so."""
+    return {
+        "crs": CRS.from_wkt(raster.crs).to_string(),
+        "transform": list(raster.transform)[:6],
+        "bands": list(raster.bands),
+        "nodata": raster.nodata,
+        "gcps": raster.gcps,
+    }
 
 
 def _adjusted(pair: Pair, request: Request) -> tuple[Pair, Shift | None]:

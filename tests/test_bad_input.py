@@ -1011,7 +1011,7 @@ def test_what_changed_is_refused_by_name(tmp_path: Path, assess: Command, comman
         (["--coregister"], "options.coregister: was false, now true"),
         (["--method", "texture"], 'method.method: was "difference", now "texture"'),
         (["--resolution", 1], "grid.shape: was [300, 400], now [150, 200]"),
-        (["--bands", 3, 2, 1], "options.bands"),
+        (["--bands", 3, 2, 1], "placement.post 0.bands: was [1, 2, 3], now [3, 2, 1]"),
         (narrower, "area: was null"),
     ):
         told = assess(pre, post, *words)
