@@ -23,7 +23,7 @@ def measure(bench: Bench) -> list[Figure]:
     """Milliseconds per Mpx with one worker, beside those of decoding every tile once."""
     with bench.client(1) as client:
         plain, floors = _measured(bench, client, bench.pairs.pair(bench.large))
-        masked, _ = _measured(bench, client, bench.pairs.pair(bench.large, nodata=0))
+        masked, _ = _measured(bench, client, bench.pairs.pair(bench.large, "nodata"))
     each = [1e3 * run.wall / run.mpx for run in plain]
     middle = sorted(plain, key=lambda run: run.wall)[len(plain) // 2]
     detail = {

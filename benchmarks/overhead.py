@@ -41,4 +41,13 @@ def measure(bench: Bench) -> list[Figure]:
         figures.append(Figure(name, value, "", Target("<=", TARGETS[workers]), detail))
         shares = median(run.phase("kernel") / run.phase("network") for run in repeated)
         figures.append(Figure("kernel / its network alone", shares, ""))
-    return figures
+    return [*figures, _fp32(bench)]
+
+
+def _fp32(bench: Bench) -> Figure:
+    """The same with the slower kernel that other tools' figures are quoted for; a small scene."""
+    kernel, pair = bench.network("fp32"), bench.pairs.pair(bench.small)
+    with bench.client(1) as client:
+        run = bench.run_chunks(client, kernel, pair, bench.plan(kernel, pair, 1024))
+    detail = {"ms_per_mpx": run.shares(), "side_px": bench.small}
+    return Figure("overhead, 1 worker, fp32", run.overhead, "", detail=detail)

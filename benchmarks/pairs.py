@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -18,6 +19,9 @@ SIDE = 1024
 TRANSFORM = Affine(0.5, 0, 316_000, 0, -0.5, 4_162_000)
 _TOWN = Synth(size=SIDE, seed=7, nuisances=False)
 
+Kind = Literal["plain", "nodata", "collar"]
+"""Without a mask; with nodata declared, which no pixel has; with an undeclared black corner."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -30,24 +34,21 @@ class Pairs:
         """The town before and after, (3, SIDE, SIDE), and its damage codes, (SIDE, SIDE)."""
         return {name: render(_TOWN, name, 0, 0, SIDE, SIDE) for name in ("pre", "post", "truth")}
 
-    def files(self, side: int, nodata: int | None = None) -> tuple[Path, Path]:
+    def files(self, side: int, kind: Kind = "plain") -> tuple[Path, Path]:
         """Paths of a before and an after image of `side` px, written when they are first asked for."""
-        kind = "plain" if nodata is None else f"nodata{nodata}"
         before, after = (
-            self._file(self.folder / f"{name}-{side}-{kind}.tif", self.town[name], side, nodata)
+            self._file(self.folder / f"{name}-{side}-{kind}.tif", self.town[name], side, kind)
             for name in ("pre", "post")
         )
         return before, after
 
-    def pair(self, side: int, nodata: int | None = None) -> Pair:
+    def pair(self, side: int, kind: Kind = "plain") -> Pair:
         """The pair of `side` px, opened."""
-        return make_pair(*self.files(side, nodata))
+        return make_pair(*self.files(side, kind))
 
-    def _file(self, path: Path, image: np.ndarray, side: int, nodata: int | None) -> Path:
+    def _file(self, path: Path, image: np.ndarray, side: int, kind: Kind) -> Path:
         if path.exists():
             return path
-        if nodata is not None:  # the town is valid everywhere; only the file's header differs
-            image = np.where(image == nodata, image.dtype.type(nodata + 1), image)
         profile = {
             "driver": "GTiff",
             "height": side,
@@ -61,12 +62,16 @@ class Pairs:
             "blockxsize": 512,
             "blockysize": 512,
             "compress": "deflate",
-            "nodata": nodata,
+            "nodata": 0 if kind == "nodata" else None,
         }
         times = -(-side // SIDE)
         strip = np.tile(image, (1, 1, times))[:, :, :side]
         with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path, "w", **profile) as target:
             for row in range(0, side, SIDE):
                 height = min(SIDE, side - row)
-                target.write(strip[:, :height], window=Window(0, row, side, height))
+                pixels = strip[:, :height]
+                if kind == "collar":
+                    place = np.add.outer(np.arange(row, row + height), np.arange(side))
+                    pixels = np.where(place < side // 3, np.uint8(0), pixels)
+                target.write(pixels, window=Window(0, row, side, height))
         return path

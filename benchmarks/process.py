@@ -33,18 +33,18 @@ def isolated(function: Callable[..., Any], *arguments: object) -> Any:
 class Peak:
     """The highest proportional set size of this process and its descendants during a block, bytes.
 
-    Pages that processes share are counted once. It is looked at every `seconds`, so that a spike
+    `own` and `others` are this process's part of it and that of its descendants. Pages that processes share are counted once. It is looked at every `seconds`, so that a spike
     shorter than that is missed.
     """
 
     def __init__(self, seconds: float = 0.05) -> None:
-        self.bytes = 0
+        self.bytes = self.own = self.others = 0
         self._seconds = seconds
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self.bytes = pss()
+        self._look()
         self._thread.start()
         return self
 
@@ -54,16 +54,19 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._done.is_set():
-            self.bytes = max(self.bytes, pss())
+            self._look()
             time.sleep(self._seconds)
 
+    def _look(self) -> None:
+        me, *others = family()
+        own = _pss(me)
+        rest = sum(map(_pss, others))
+        if own + rest > self.bytes:
+            self.bytes, self.own, self.others = own + rest, own, rest
 
-def pss() -> int:
-    """Summed proportional set size of this process and its descendants, bytes."""
-    total = 0
-    for process in family():
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:  # it ended while it was looked at
-            continue
-    return total
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return process.memory_full_info().pss
+    except psutil.Error:  # it ended while it was looked at
+        return 0

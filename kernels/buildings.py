@@ -89,7 +89,7 @@ class Rules:
     """Whether the method tells the four levels apart."""
     threshold: float
     """Damage probability from which a binary method says damaged."""
-    min_area_m2: float = 8.0
+    min_area_m2: float = 15.0
     """Detected components smaller than this are left out."""
 
 
