@@ -10,6 +10,7 @@ from aftermap.kernels.apply import apply, read_block
 from aftermap.kernels.methods import load_method
 from aftermap.kernels.network import NetworkKernel
 from aftermap.models.change import ChangeNet, damage_codes, receptive_field
+from aftermap.models.registry import build
 from aftermap.scenes.pair import Pair
 from bench import Bench
 from figure import Figure, Target
@@ -19,7 +20,10 @@ from weights import METHOD, random_weights
 import aftermap as am
 
 _CORE = 256
+_NARROW = 32
 _SIDE = 1024
+_SHARE = 0.3
+"""Share of background, so that many pixels lie near an edge between classes."""
 _LAYOUTS = ((256, 1), (512, 2), (768, 1), (1024, 1))
 """Chunk side in px, and workers."""
 
@@ -27,18 +31,21 @@ _LAYOUTS = ((256, 1), (512, 2), (768, 1), (1024, 1))
 def measure(bench: Bench) -> list[Figure]:
     """Differing bytes between layouts in bf16; tiled less whole in fp32 at the receptive field."""
     differing, compared = layouts(bench)
-    gap, flips, halo = whole(bench)
+    halo = receptive_field(network())
+    gap, flips = whole(bench, halo)
+    narrow, _ = whole(bench, _NARROW)
     detail = {"layouts": [list(layout) for layout in _LAYOUTS] + ["lazy"], "bytes": compared}
     return [
         Figure("layouts, differing bytes", differing, "", Target("<=", 0), detail),
         Figure("tiled - whole, probability", gap, "", Target("<=", 1e-6), {"halo_px": halo}),
+        Figure(f"the same with a halo of {_NARROW} px only", narrow, ""),
         Figure("tiled - whole, class flips", flips, "px", Target("<=", 0), {"halo_px": halo}),
     ]
 
 
 def layouts(bench: Bench) -> tuple[int, int]:
     """Bytes that differ between runs with other chunks and workers, and how many were compared."""
-    file = random_weights(bench.folder, "medium", _CORE, 32)
+    file = random_weights(bench.folder, "medium", _CORE, 32, background=_SHARE)
     kernel = load_method(METHOD, file, device="cpu", precision="bf16")
     pair = bench.pairs.pair(_SIDE)
     outputs = []
@@ -65,14 +72,9 @@ def layouts(bench: Bench) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def whole(bench: Bench) -> tuple[float, int, int]:
-    """Largest difference of a class probability and number of other classes, fp32; and the halo."""
-    from aftermap.models.registry import build
-
-    network = build(METHOD, size="medium", classes=5)
-    assert isinstance(network, ChangeNet)
-    halo = receptive_field(network)
-    file = random_weights(bench.folder, "medium", _CORE, halo)
+def whole(bench: Bench, halo: int) -> tuple[float, int]:
+    """Largest difference of a class probability, and number of pixels of another class, fp32."""
+    file = random_weights(bench.folder, "medium", _CORE, halo, background=_SHARE)
     kernel = load_method(METHOD, file, device="cpu", precision="fp32")
     assert isinstance(kernel, NetworkKernel)
     pair = bench.pairs.pair(_SIDE)
@@ -80,7 +82,14 @@ def whole(bench: Bench) -> tuple[float, int, int]:
     expected = _probabilities(kernel, pixels.pre, pixels.post, pixels.valid)
     found = _tiled(bench, kernel, pair)
     flips = damage_codes(expected) != damage_codes(found)
-    return float((expected - found).abs().max()), int(flips.sum()), halo
+    return float((expected - found).abs().max()), int(flips.sum())
+
+
+def network() -> ChangeNet:
+    """The default network, without weights."""
+    built = build(METHOD, size="medium", classes=5)
+    assert isinstance(built, ChangeNet)
+    return built
 
 
 def _tiled(bench: Bench, kernel: NetworkKernel, pair: Pair) -> torch.Tensor:
@@ -98,8 +107,8 @@ def _probabilities(
     kernel: NetworkKernel, pre: np.ndarray, post: np.ndarray, valid: np.ndarray
 ) -> torch.Tensor:
     """The network on one image with a halo around it, cropped: float32 (1, classes, h, w)."""
-    network, halo = loaded(kernel), kernel.window.halo
+    halo = kernel.window.halo
     seen = torch.from_numpy(valid[None])[:, None]
     before, after = (kernel._normalise(image[None], seen) for image in (pre, post))
-    logits = network(before, after)[..., halo:-halo, halo:-halo]
+    logits = loaded(kernel)(before, after)[..., halo:-halo, halo:-halo]
     return torch.softmax(logits.float(), dim=1)

@@ -8,6 +8,8 @@ import torch
 from aftermap.models.card import Card
 from aftermap.models.checkpoint import bundled, save
 from aftermap.models.registry import build
+from torch import Tensor
+from torch.nn import functional
 
 METHOD = "fc-siam-diff"
 
@@ -18,23 +20,20 @@ def weights(folder: Path) -> Path:
 
 
 def random_weights(
-    folder: Path, size: str = "medium", core: int = 1024, halo: int = 32, stride: int = 16
+    folder: Path,
+    size: str = "medium",
+    core: int = 1024,
+    halo: int = 32,
+    stride: int = 16,
+    background: float = 0.97,
 ) -> Path:
-    """Random weights of five classes with settled batch statistics, nearly all background."""
-    path = folder / f"random-{size}-{core}-{halo}.safetensors"
+    """Random weights of five classes with settled statistics; `background` is about its share."""
+    path = folder / f"random-{size}-{core}-{halo}-{stride}-{background}.safetensors"
     if path.exists():
         return path
     torch.manual_seed(0)
     network = build(METHOD, size=size, classes=5)
-    with torch.inference_mode():
-        network.train()
-        for _ in range(3):
-            network(torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128))
-        network.eval()
-        logits = network(torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128))
-        ahead = logits[:, 1:].amax(dim=1) - logits[:, 0]
-        last = network.decoder[0][-1]
-        last.bias[0] += torch.quantile(ahead, 0.97)
+    _settle(network, background)
     card = Card(
         method=METHOD,
         network=METHOD,
@@ -51,3 +50,37 @@ def random_weights(
     )
     save(path, network, card)
     return path
+
+
+@torch.no_grad()
+def _settle(network: torch.nn.Module, background: float) -> None:
+    """Let normalisation see images, spread the logits, and raise the background's."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over the passes
+    network.train()
+    for _ in range(4):
+        network(*_pair())
+    network.eval()
+    last, pair = network.decoder[0][-1], _pair()
+    last.weight *= 2 / network(*pair).std(dim=(0, 2, 3)).view(-1, 1, 1, 1)
+    last.bias.zero_()
+    logits = network(*pair)
+    last.bias -= logits.mean(dim=(0, 2, 3))
+    logits = network(*pair)
+    ahead = logits[:, 1:].amax(dim=1) - logits[:, 0]
+    last.bias[0] += torch.quantile(ahead, background)
+
+
+def _pair() -> tuple[Tensor, Tensor]:
+    """Normalised images (2, 3, 128, 128) with structure at several scales, alike but for patches."""
+    before, other = (_image() + _image() for _ in range(2))
+    patches = functional.interpolate(torch.rand(2, 1, 16, 16), size=128) > 0.8
+    return before, torch.where(patches, other, before + 0.1 * torch.randn_like(before))
+
+
+def _image() -> Tensor:
+    scales = [torch.randn(2, 3, side, side) for side in (8, 32, 128)]
+    return torch.stack([functional.interpolate(s, size=128, mode="bilinear") for s in scales]).mean(
+        0
+    )

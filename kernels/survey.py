@@ -28,7 +28,7 @@ from .tally import pixels
 LIMIT = 1024
 """Most cells along a side of the region."""
 
-UNSEEN = "no data, cloud, or outside the overlap of the images"
+UNSEEN = "no data (masked clouds too), or outside the overlap of the images"
 """The reason given where no chunk failed but pixels could not be analysed."""
 
 _BLOCKS = 64

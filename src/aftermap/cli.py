@@ -254,7 +254,7 @@ def demo(
         Path, typer.Option("-o", "--out", help="Folder for the scene and the run.")
     ] = Path("demo"),
     size: Annotated[int, typer.Option(help="Side of the scene, px.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Seed of the scene.")] = 24,
+    seed: Annotated[int, typer.Option(help="Seed of the scene.")] = 6,
 ) -> None:
     """Map the damage of a synthetic disaster with the bundled weights and say how right it is."""
     from aftermap.cluster.demo import run_demo
