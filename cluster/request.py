@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -280,9 +282,20 @@ def _adjusted(pair: Pair, request: Request) -> tuple[Pair, Shift | None]:
     return (match_colour(pair) if request.match_colour else pair), shift
 
 
+def _found(pair: Pair, region: tuple[int, int, int, int]) -> bool:
+    """Whether any of nine small windows holds a valid pixel: an overview decodes a whole image."""
+    row0, col0, row1, col1 = region
+    for i, j in product((1, 2, 3), repeat=2):
+        row, col = row0 + (row1 - row0) * i // 4, col0 + (col1 - col0) * j // 4
+        with suppress(ReadError):
+            if pair.read(row, col, min(row + 64, row1), min(col + 64, col1)).valid.any():
+                return True
+    return False
+
+
 def _check_something_valid(pair: Pair, plan: Plan) -> None:
     """Refuse a scene without a single valid pixel; an overview settles it for all but odd scenes."""
-    if pair.overview(1024, plan.region).valid.any():
+    if _found(pair, plan.region) or pair.overview(1024, plan.region).valid.any():
         return
     for chunk in plan:
         try:

@@ -247,9 +247,8 @@ def _pick(packed: np.ndarray, name: str) -> np.ndarray:
 
 
 def _cut(block: np.ndarray, places: list[tuple[int, int]], core: int, size: int) -> np.ndarray:
-    return np.stack(
-        [block[..., i * core : i * core + size, j * core : j * core + size] for i, j in places]
-    )
+    cuts = [block[..., i * core : i * core + size, j * core : j * core + size] for i, j in places]
+    return cuts[0][None] if len(cuts) == 1 else np.stack(cuts)
 
 
 def _cells(values: np.ndarray, layer: Layer, height: int, width: int) -> np.ndarray:
@@ -258,6 +257,8 @@ def _cells(values: np.ndarray, layer: Layer, height: int, width: int) -> np.ndar
 
 def _masked(values: np.ndarray, valid: np.ndarray, layer: Layer) -> np.ndarray:
     """A layer's bytes with 255 where pixels, or most pixels of a cell, are not valid."""
+    if valid.all():
+        return values
     if layer.every > 1:
         rows, cols = (np.arange(0, n, layer.every) for n in valid.shape)
         seen = np.add.reduceat(np.add.reduceat(valid, rows, axis=0, dtype=np.int64), cols, axis=1)

@@ -32,6 +32,9 @@ _GRADED = (
 )
 _BINARY = (Layer("damage", "class"), Layer("damage_probability", "probability"))
 
+_STRIP = 64
+"""Rows that are normalised at a time on a CPU."""
+
 
 @dataclass(frozen=True)
 class NetworkKernel:
@@ -130,12 +133,23 @@ class NetworkKernel:
     def _normalise(self, image: np.ndarray, seen: Tensor) -> Tensor:
         """uint8 windows to the network's dtype, zero (the mean colour) where nothing was measured."""
         card = self.card
-        x = torch.from_numpy(image).to(self.device)
-        x = x.to(memory_format=torch.channels_last, dtype=torch.float32)
+        source = torch.from_numpy(image).to(self.device)
         mean = torch.tensor(card.mean, device=self.device).view(1, -1, 1, 1) * card.scale
         std = torch.tensor(card.std, device=self.device).view(1, -1, 1, 1) * card.scale
-        x = ((x - mean) / std).mul_(seen)
-        return x.to(torch.bfloat16) if self.precision == "bf16" else x
+        out = torch.empty(
+            source.shape,
+            dtype=torch.bfloat16 if self.precision == "bf16" else torch.float32,
+            device=self.device,
+            memory_format=torch.channels_last,
+        )
+        # Strips of rows stay in a CPU's cache; a GPU takes the window at once.
+        height = source.shape[-2]
+        step = _STRIP if self.device == "cpu" else height
+        for row in range(0, height, step):
+            rows = np.s_[..., row : row + step, :]
+            x = source[rows].to(torch.float32).sub_(mean).div_(std)
+            out[rows] = x.mul_(seen[rows])
+        return out
 
     def _outputs(self, logits: Tensor) -> dict[str, np.ndarray]:
         if self.card.classes == 1:

@@ -90,8 +90,7 @@ class Scene:
         Raises ReadError with the file and window when a file cannot be decoded.
         """
         shape = (row1 - row0, col1 - col0)
-        values = np.zeros((self.count, *shape), self.dtype)
-        valid = np.zeros(shape, bool)
+        found = None
         for tile in self.tiles:
             for rows, cols in _blocks(tile, grid, row0, col0, row1, col1):
                 failed = None
@@ -104,8 +103,16 @@ class Scene:
                         f"{tile.raster.path}: rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]} "
                         f"of the analysis grid cannot be read: {failed}"
                     )
-                _paste(values, valid, pixels, good, rows[0] - row0, cols[0] - col0)
-        return values, valid
+                if found is None and (rows, cols) == ((row0, row1), (col0, col1)):
+                    found = pixels, good  # the whole window at once: nothing to put together
+                    continue
+                found = found or self._nothing(shape)
+                _paste(*found, pixels, good, rows[0] - row0, cols[0] - col0)
+        return found or self._nothing(shape)
+
+    def _nothing(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """A window in which nothing was measured."""
+        return np.zeros((self.count, *shape), self.dtype), np.zeros(shape, bool)
 
     def overview(self, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
         """The scene on a coarse grid, from decimated reads: for pictures and statistics only."""
@@ -323,7 +330,8 @@ def _finish(pixels: np.ndarray, valid: np.ndarray, raster: Raster) -> tuple[np.n
         low, high = raster.scale
         scaled = (np.nan_to_num(pixels).astype(np.float32) - low) * (255 / (high - low))
         pixels = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-    pixels = np.where(valid, pixels, pixels.dtype.type(0))
+    if not valid.all():
+        pixels = np.where(valid, pixels, pixels.dtype.type(0))
     return pixels, valid
 
 

@@ -147,7 +147,7 @@ def test_qgis_finds_a_style_for_every_class(tmp_path: Path) -> None:
 
 def test_styles_escape_what_they_are_given() -> None:
     for style in default_styles().values():
-        ElementTree.fromstring(style)
+        assert ElementTree.fromstring(style).tag == "qgis"
 
 
 def test_formulas_in_csv_are_quoted_off(tmp_path: Path) -> None:
