@@ -119,6 +119,9 @@ def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalClu
             # A chunk is retried on other workers before it is set aside; see `futures`.
             "distributed.scheduler.allowed-failures": 2,
             "distributed.worker.memory.terminate": 0.98,
+            # Dask's histories grow to a hundred thousand entries before they forget any.
+            "distributed.admin.log-length": 500,
+            "distributed.admin.low-level-log-length": 500,
         }
     ):
         return LocalCluster(

@@ -21,7 +21,7 @@ from ..scenes.scene import ReadError
 
 _SMOOTH = 7
 """Side of the box, px, over which a baseline averages."""
-_FIT_TILE, _FIT_TILES = 512, 36
+_FIT_TILE, _FIT_TILES = 256, 36
 """Side, px, and greatest number of the tiles that a threshold is fitted to."""
 _WINDOW = Window(512, 16)
 

@@ -25,7 +25,7 @@ from .outline import outlines
 from .stitch import label
 from .tally import pixels
 
-LIMIT = 1024
+LIMIT = 768
 """Most cells along a side of the region."""
 
 UNSEEN = "no data (masked clouds too), or outside the overlap of the images"

@@ -25,7 +25,7 @@ from .store import Store
 from .vectors import replacing
 
 _BLOCK = 512
-_CACHE_BYTES = 32 << 20
+_CACHE_BYTES = 16 << 20
 _STRIP_BYTES = 4 << 20
 
 

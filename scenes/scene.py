@@ -358,7 +358,7 @@ def _paste(
 def _overview(tile: Tile, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     raster = tile.raster
     target = tile.grid.to_crs(grid.crs).resolution
-    factor = max(1.0, min(abs(grid.affine.a / target.x), abs(grid.affine.e / target.y)) / 2)
+    factor = max(1.0, min(abs(grid.affine.a / target.x), abs(grid.affine.e / target.y)) / 1.5)
     shape = max(1, round(raster.height / factor)), max(1, round(raster.width / factor))
     pixels, valid = _decimated(tile, shape)
     own = GeoBox(
