@@ -116,4 +116,4 @@ def test_everything_seen_leaves_no_rows() -> None:
 def test_cells_stay_few_for_huge_regions() -> None:
     plan = Plan.of((100_000, 40_000), Window(512, 0), 2048)
     assert cell_side(plan) == 131
-    assert cell_side(Plan.of((2000, 30), Window(10, 0), 20)) == 1
+    assert cell_side(Plan.of((700, 30), Window(10, 0), 20)) == 1
