@@ -74,7 +74,6 @@ class Raster:
     """1-based index of the alpha band; 0 for none."""
     lossy: bool
     """Whether compression smears values, so that black is not exactly black."""
-    block: tuple[int, int]
     gcps: bool
     """Whether the file is placed by its ground control points or RPCs instead of a transform."""
     stamp: tuple[int, int]
@@ -136,7 +135,6 @@ def open_raster(
                 masked=bool(alphas) or flags != {MaskFlags.all_valid},
                 alpha=alphas[-1] if alphas else 0,
                 lossy=compression in _LOSSY,
-                block=source.block_shapes[0],
                 gcps=placed,
                 stamp=_stamp(file),
                 notes=notes,
