@@ -36,7 +36,8 @@ bench: install
 	$(BIN)/python benchmarks/run.py
 
 weights: install
-	$(BIN)/aftermap train --bundled
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456 \
+	  $(BIN)/aftermap train --bundled  # memory that is not given back need not be faulted in again
 	cp build/weights/fc-siam-diff.safetensors build/weights/fc-siam-diff.json models/weights/
 
 docs: $(READY)

@@ -74,7 +74,7 @@ class Facade:
     def spread(self, sheet: Sheet, density: np.ndarray, burnt: np.ndarray) -> None:
         """Strew debris around a damaged building."""
         b = self.building
-        reach, amount = ((2.0, 0.12), (5.0, 0.5), (11.0, 0.88))[b.level - 2]
+        reach, amount = ((3.0, 0.25), (5.0, 0.5), (11.0, 0.88))[b.level - 2]
         if b.cause == "fire":
             reach, amount = reach * 0.45, amount * 0.5
         elif b.cause == "quake":
@@ -224,15 +224,18 @@ class Facade:
         else:
             gone = np.zeros_like(cover)
             centre = (dice[8] - 0.5) * 1.5 * long, (dice[9] - 0.5) * 1.5 * wide
-            size = 0.38 * (0.8 + 0.7 * dice[10]) * float(np.sqrt(long * wide))
+            size = 0.55 * (0.8 + 0.6 * dice[10]) * float(np.sqrt(long * wide))
             away = np.hypot(u - np.float32(centre[0]), v - np.float32(centre[1]))
             holes = np.clip(1.1 - away / size + 0.7 * (torn - 0.5), 0, 1) * cover
             holes = np.clip(holes * 2.2, 0, 1)
-            hole_tone, dark = 0.5, 0.92
+            hole_tone, dark = 0.5, 0.95
         tan = np.array((150, 122, 96) if dice[11] < 0.5 else (96, 86, 78), np.float32)
         under = tan[:, None, None] * (1 + 0.25 * sheet.fine[box] * np.float32(hole_tone))
         if b.cause == "fire":
             under = np.float32(0.3) * under
+        elif level == 2:
+            # The covering is gone first; in the middle the attic lies open, in its own shadow.
+            under = under * (1 - np.float32(0.6) * np.clip(1.6 * holes - 0.6, 0, 1))
         lay(image, box, under, holes * np.float32(dark))
         if level == 2 and b.cause in ("tornado", "quake") and dice[12] < 0.30:
             # Tarps come within days of a storm: on a damaged roof they are part of the picture.

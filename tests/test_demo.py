@@ -17,8 +17,8 @@ def test_the_bundled_weights_beat_both_baselines_on_the_demo_scene(tmp_path: Pat
     assert draw(scene, runs["fc-siam-diff"], tmp_path / "picture.jpg").stat().st_size > 50_000
     print("\n".join(line.line() for line in scores.values()))
     ours = scores.pop("fc-siam-diff")
-    assert ours.buildings.f1 > 0.6
-    assert ours.pixels.f1 > 0.7
+    assert ours.buildings.f1 > 0.85
+    assert ours.pixels.f1 > 0.85
     for baseline in scores.values():
         assert baseline.buildings.f1 < 0.5
         assert baseline.pixels.f1 < 0.5
