@@ -1,14 +1,14 @@
 # Two commands do everything on a fresh machine with Python 3.11 or later and make:
 #   make demo    map a synthetic disaster and say how right the map is
 #   make test    all tests
-# The rest: make lint, make bench, make weights, make docs, make clean.
+# The rest: make lint, make bench, make weights, make docs, make web, make clean.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench weights docs install clean
+.PHONY: demo test lint bench weights docs web install clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ weights: install
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt mkdocs-material
 	$(BIN)/mkdocs build --strict
+
+# The report's page, from TypeScript to the files inside the package; the only target that needs Node.
+web:
+	cd web/report && npm ci && npm run build
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

@@ -24,6 +24,7 @@ import graph
 import growth
 import overhead
 import peer
+import region
 import speedup
 import tasks
 import vectorise
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "graph": graph,
     "exactness": exactness,
     "vectorise": vectorise,
+    "region": region,
     "cog": cog,
     "peer": peer,
 }

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import connect
+    from .exports import export
     from .request import plan
 
-__all__ = ["connect", "plan"]
+__all__ = ["connect", "export", "plan"]
 
-_WHERE = {"connect": ".client", "plan": ".request"}
+_WHERE = {"connect": ".client", "export": ".exports", "plan": ".request"}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from .client import connected
 from .fingerprint import digest
 from .folder import RunFolder
 from .futures import Failure, run_bounded
+from .heap import trim
 from .job import Job, JobFile, StorageError, run_chunk
 from .progress import RunProgress
 from .request import Prepared, Request, prepare, versions
@@ -84,6 +85,8 @@ def run_request(request: Request, quiet: bool = True) -> Run:
             started = time.perf_counter()
             record |= _run_chunks(client, job, folder, quiet)
             record["seconds_chunks"] = round(time.perf_counter() - started, 2)
+            client.run(trim, on_error="ignore")
+            trim()
             if not record["quarantined"] and not _analysed(store, plan):
                 folder.clear()
                 raise NothingToAnalyse("No pixel could be analysed, and nothing was written.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..models.training import train
 from ..scenes.errors import Refused, UsageError
 from ..scenes.synth import Synth, write
 from .assess import run_request
+from .exports import export
 from .request import Request, describe, prepare
 from .run import Run
 
@@ -35,6 +37,18 @@ def run_synth(folder: Path, **spec: Any) -> None:
     for path in (scene.pre, scene.post, scene.truth, scene.footprints):
         print(path)
     print(f"Try: aftermap assess {scene.pre} {scene.post} -o {folder / 'run'}")
+
+
+def run_export(run: Path, to: str, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Export a finished run and say what was written, and what was left out."""
+    done = export(run, to, out, overwrite)
+    if as_json:
+        print(json.dumps(asdict(done), default=str, indent=2))
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
+    print(f"{done.to:<10} {done.path}: {counts}")
+    for note in done.left_out:
+        print(f"left out   {note}")
 
 
 def run_train(arguments: Mapping[str, Any]) -> None:

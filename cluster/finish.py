@@ -6,11 +6,11 @@ resume, gives the same bytes.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +23,14 @@ from odc.geo.geobox import GeoBox
 from ..kernels.buildings import (
     AREA_COLUMNS,
     BUILDING_COLUMNS,
+    FLAG_COLUMNS,
     Origin,
     Rules,
     detected,
     empty_table,
     supplied,
 )
-from ..kernels.stitch import Components, Pieces, join, pieces_in
+from ..kernels.stitch import Pieces, join, pieces_in
 from ..kernels.survey import (
     Cells,
     Survey,
@@ -40,16 +41,19 @@ from ..kernels.survey import (
     not_analysed,
     survey_in,
 )
-from ..kernels.tally import Tally, Task, add_up, names, tally_in, tasks, to_pixels
+from ..kernels.tally import Tally, Task, add_up, chunk_rows, names, tally_in, tasks, to_pixels
+from ..kernels.totals import Expected
+from ..kernels.verdict import LEVEL_LAYERS
 from ..scenes.cog import write_cog
-from ..scenes.footprints import Footprints
+from ..scenes.footprints import FootprintFile
+from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND, LEVELS, TITLE, UNGRADED, VERSION, entry
-from ..scenes.plan import Chunk
+from ..scenes.plan import Chunk, Plan
+from ..scenes.shift_field import Moves, ShiftField
 from ..scenes.store import Store
 from ..scenes.vectors import Table, read_blocks, write_csv, write_geopackage, write_geoparquet
-
-_BLOCK = 20_000
-"""Buildings in memory at once."""
+from .heap import trim
+from .spool import BLOCK, ComponentSpool, Counted, FootprintSpool
 
 
 class MapChunks(Protocol):
@@ -74,9 +78,12 @@ class FinishJob:
     """Method, weights, images, dates, resolution and shift: what every row says."""
     scene_prefix: str
     """What the ids of detected buildings start with."""
-    footprints: Footprints | None = None
+    footprints: FootprintFile | None = None
     footprint_source: str = "detected"
     """Where supplied footprints come from, in words."""
+    shifts: ShiftField | None = None
+    """The shift between the images from place to place, by which supplied footprints are moved
+    before they are counted; None where they lie on the after image already."""
     aoi: gpd.GeoDataFrame | None = None
     """The area of interest, any CRS; None for all of the grid."""
     skipped: Sequence[tuple[Chunk, str]] = ()
@@ -98,21 +105,22 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
     tags = {"method": job.origin.method, "run_id": job.origin.run_id}
     write = partial(_write_layer, job.store, job.grid, job.folder, tags)
     rasters = list(map_chunks(write, names(job.store.layers)))
-    with closing(_Spool(job.folder / ".components.sqlite")) as spool:
-        cells, tables = _look(job, map_chunks, spool)
-        counted = {name: _Totals() for name in tables}
-        for name, blocks in tables.items():
+    counted = {name: _Totals(job.rules) for name in ("buildings", "damage_areas")}
+    given = job.footprints
+    with _detect(job, map_chunks) if given is None else _count(job, given, map_chunks) as found:
+        for name, blocks in found.tables.items():
             write_geoparquet(_parquet(job, name), counted[name].watch(blocks))
-    wanted = inside(cells, job.grid, job.aoi)
-    unseen = not_analysed(cells, job.grid, wanted, job.skipped)
-    facts: dict[str, Any] = {name: totals.facts() for name, totals in counted.items()}
-    facts |= _area_facts(cells, job, wanted)
-    summary = summarise(facts)
-    layers: dict[str, Table] = {name: read_blocks(_parquet(job, name), _BLOCK) for name in tables}
-    layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
-    if job.footprints is not None and len(job.footprints.problems):
-        layers["footprint_problems"] = job.footprints.problems
-    write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
+        cells = found.cells
+        wanted = inside(cells, job.grid, job.aoi)
+        unseen = not_analysed(cells, job.grid, wanted, job.skipped)
+        facts: dict[str, Any] = {name: totals.facts() for name, totals in counted.items()}
+        facts |= _area_facts(cells, job, wanted) | {"footprints": found.footprints}
+        facts |= counted["buildings"].expectations()
+        summary = summarise(facts)
+        layers: dict[str, Table] = {name: _written(_parquet(job, name)) for name in counted}
+        layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
+        layers |= found.notes
+        write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
     _parquet(job, "damage_areas").unlink()
     write_csv(job.folder / "summary.csv", summary)
     facts["files"] = [*rasters, "buildings.gpkg", "buildings.parquet", "summary.csv"]
@@ -131,6 +139,11 @@ def summarise(facts: dict[str, Any]) -> pd.DataFrame:
             name = entry(code).name
             rows.append((f"{label}, number", code, name, figures["count"], ""))
             rows.append((f"{label}, area", code, name, figures["area_m2"], "m2"))
+    for code, interval in facts.get("intervals", {}).items():
+        name = entry(code).name
+        rows.append(("buildings, expected number", code, name, interval["count"], ""))
+        rows.append(("buildings, expected number, low (95 %)", code, name, interval["low"], ""))
+        rows.append(("buildings, expected number, high (95 %)", code, name, interval["high"], ""))
     rows.append(("analysed area", None, "", facts["analysed_km2"], "km2"))
     rows.append(("not analysed area", 255, entry(255).name, facts["not_analysed_km2"], "km2"))
     for reason, area in facts["not_analysed"].items():
@@ -143,37 +156,102 @@ def _write_layer(store: Store, grid: GeoBox, folder: Path, tags: dict[str, str],
     """Write one layer as a COG; the only writer of that file."""
     path = folder / f"{name}.tif"
     write_cog(store, name, grid, path, tags)
+    trim()
     return path.name
 
 
-def _look(
-    job: FinishJob, map_chunks: MapChunks, spool: _Spool
-) -> tuple[Cells, dict[str, Iterable[gpd.GeoDataFrame]]]:
+@dataclass(frozen=True, eq=False)
+class _Found:
     """One pass over the chunks: what was seen, and the rows of both tables, in blocks."""
-    plan, side = job.store.plan, cell_side(job.store.plan)
-    layers, crs = names(job.store.layers), job.grid.crs.to_wkt()
+
+    cells: Cells
+    tables: dict[str, Iterable[gpd.GeoDataFrame]]
+    footprints: dict[str, int] | None = None
+    """Counts of the supplied footprints."""
+    notes: dict[str, Table] = field(default_factory=dict)
+    """Further layers."""
+
+
+@contextmanager
+def _detect(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
+    """Outline components on the workers, and join them over the seams."""
+    plan, side, layers = job.store.plan, cell_side(job.store.plan), names(job.store.layers)
+    codes = LEVELS if job.rules.graded else (UNGRADED,)
     surveys: list[Survey] = []
-    none: dict[str, Iterable[gpd.GeoDataFrame]] = {
+    with closing(ComponentSpool(job.folder / ".components.sqlite")) as spool:
+        results = map_chunks(partial(_outline_chunk, job.store, side, codes), plan)
+        for components in join(_keep(results, surveys), plan):
+            spool.add(components)
+        make_rows = partial(
+            detected,
+            layers=layers,
+            rules=job.rules,
+            origin=job.origin,
+            grid=job.grid,
+            plan=plan,
+            scene_prefix=job.scene_prefix,
+        )
+        rows = map_chunks(make_rows, spool.blocks())
+        name = "buildings" if job.rules.graded else "damage_areas"
+        tables = _empty(job)
+        yield _Found(gather(surveys, plan, side), tables | {name: chain(tables[name], rows)})
+
+
+@contextmanager
+def _count(job: FinishJob, given: FootprintFile, map_chunks: MapChunks) -> Iterator[_Found]:
+    """Count the pixels of supplied footprints on the workers, a row of chunks at a time."""
+    plan, side = job.store.plan, cell_side(job.store.plan)
+    surveys: list[Survey] = []
+    with closing(FootprintSpool(job.folder / ".footprints.sqlite.part")) as spool:
+        for block in given.blocks():
+            moves = _moves(job, block.frame)
+            moved = None if moves is None else (moves.rows_px, moves.cols_px)
+            shapes = to_pixels(block.frame.geometry.to_numpy(), job.grid, plan, moved)
+            spool.add(block, shapes, moves, chunk_rows(shapes, plan))
+        results = map_chunks(partial(_tally, job.store, side), _tasks(spool, plan))
+        for tally in _keep(results, surveys):
+            spool.count(tally)
+        make_rows = partial(
+            _supplied, job.store, job.grid.crs.to_wkt(), job.rules, job.origin, job.footprint_source
+        )
+        tables = _empty(job) | {"buildings": map_chunks(make_rows, spool.blocks())}
+        told = spool.totals["problems"]
+        notes: dict[str, Table] = {"footprint_problems": spool.problems()} if told else {}
+        counts = given.counts(spool.totals)
+        yield _Found(gather(surveys, plan, side), tables, counts, notes)
+
+
+def _empty(job: FinishJob) -> dict[str, Iterable[gpd.GeoDataFrame]]:
+    """Both tables without rows."""
+    crs = job.grid.crs.to_wkt()
+    return {
         "buildings": [empty_table(BUILDING_COLUMNS, crs)],
         "damage_areas": [empty_table(AREA_COLUMNS, crs)],
     }
-    if job.footprints is not None:
-        frame = job.footprints.frame
-        shapes = to_pixels(frame.geometry.to_numpy(), job.grid, plan)
-        results = map_chunks(partial(_tally, job.store, side), tasks(shapes, plan))
-        counts = add_up(_keep(results, surveys), shapes, job.store)
-        table = supplied(frame, counts, layers, job.rules, job.origin, job.footprint_source)
-        return gather(surveys, plan, side), none | {"buildings": [table]}
-    codes = LEVELS if job.rules.graded else (UNGRADED,)
-    results = map_chunks(partial(_outline_chunk, job.store, side, codes), plan)
-    for components in join(_keep(results, surveys), plan):
-        spool.add(components)
-    name = "buildings" if job.rules.graded else "damage_areas"
-    rows = (
-        detected(block, layers, job.rules, job.origin, job.grid, plan, job.scene_prefix)
-        for block in spool.blocks()
-    )
-    return gather(surveys, plan, side), none | {name: _chain(none[name], rows)}
+
+
+def _moves(job: FinishJob, frame: gpd.GeoDataFrame) -> Moves | None:
+    """How far each footprint is moved: by the shift at its centroid."""
+    if job.shifts is None:
+        return None
+    middle = to_pixels(shapely.centroid(frame.geometry.to_numpy()), job.grid, job.store.plan)
+    return job.shifts.at(shapely.get_y(middle.geometry), shapely.get_x(middle.geometry))
+
+
+def _tasks(spool: FootprintSpool, plan: Plan) -> Iterator[Task]:
+    """Every chunk with its footprints; those of one row of chunks are in memory."""
+    down, across = plan.chunk_grid
+    for i in range(down):
+        yield from tasks(spool.chunk_row(i), [plan.at(i, j) for j in range(across)])
+
+
+def _supplied(
+    store: Store, crs: str, rules: Rules, origin: Origin, source: str, found: Counted
+) -> gpd.GeoDataFrame:
+    """Rows of the table of supplied footprints."""
+    counts = add_up(found.tallies, found.shapes, store)
+    frame = found.frame.set_crs(crs)
+    return supplied(frame, counts, names(store.layers), rules, origin, source)
 
 
 def _tally(store: Store, side: int, task: Task) -> tuple[Survey, Tally]:
@@ -193,9 +271,10 @@ def _keep(results: Iterable[tuple[Survey, Any]], surveys: list[Survey]) -> Itera
         yield other
 
 
-def _chain(first: Iterable[Any], second: Iterable[Any]) -> Iterator[Any]:
-    yield from first
-    yield from second
+def _written(path: Path) -> Iterator[gpd.GeoDataFrame]:
+    """The rows of a table as they were written, in blocks."""
+    kinds = dict.fromkeys(FLAG_COLUMNS, "boolean")  # read back, a flag with gaps is of no type
+    return (block.astype(kinds) for block in read_blocks(path, BLOCK))
 
 
 def _parquet(job: FinishJob, name: str) -> Path:
@@ -219,13 +298,11 @@ def _outline(job: FinishJob) -> gpd.GeoDataFrame:
 def _area_facts(cells: Cells, job: FinishJob, wanted: np.ndarray) -> dict[str, Any]:
     """Analysed and not analysed area, the latter by reason; km2."""
     seen, unseen = areas_km2(cells, job.grid, wanted, job.skipped)
-    found = job.footprints
     return {
         "analysed_km2": round(seen, 6),
         "not_analysed_km2": round(sum(unseen.values()), 6),
         "not_analysed": {reason: round(area, 6) for reason, area in unseen.items()},
         "skipped": len(job.skipped),
-        "footprints": None if found is None else dict(found.counts),
         "legend": f"{TITLE}, version {VERSION}",
     }
 
@@ -233,16 +310,43 @@ def _area_facts(cells: Cells, job: FinishJob, wanted: np.ndarray) -> dict[str, A
 class _Totals:
     """Counts and areas per class, gathered while rows pass by."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.count = np.zeros(256, np.int64)
         self.area = np.zeros(256)
+        self.expected = Expected(len(LEVELS))
 
     def watch(self, blocks: Iterable[gpd.GeoDataFrame]) -> Iterator[gpd.GeoDataFrame]:
         for block in blocks:
             classes = block["damage_class"].to_numpy()
             self.count += np.bincount(classes, minlength=256)
             self.area += np.bincount(classes, weights=block["area_m2"], minlength=256)
+            seen = classes != NOT_ANALYSED
+            self.expected.add(block.loc[seen, list(LEVEL_LAYERS)].to_numpy(float))
             yield block
+
+    def expectations(self) -> dict[str, Any]:
+        """The numbers that the probabilities add up to, with their intervals; nothing without any."""
+        if not self.expected.buildings:
+            return {}
+        *levels, _ = self.expected.totals()
+        known = "calibrated" if self.rules.temperatures else "not calibrated"
+        return {
+            "intervals": {
+                code: {
+                    "count": round(total.count, 1),
+                    "low": round(total.low, 1),
+                    "high": round(total.high, 1),
+                }
+                for code, total in zip(LEVELS, levels, strict=True)
+            },
+            "interval_basis": (
+                f"Expected numbers are what the probabilities of {self.expected.buildings} analysed "
+                f"buildings add up to ({known}). Their 95 % intervals hold for chance alone, as if "
+                "each building were judged on its own; what the method gets wrong all over the scene "
+                "is not in them. An audit measures that: aftermap audit RUN."
+            ),
+        }
 
     def facts(self) -> dict[str, Any]:
         by_class = {
@@ -255,40 +359,3 @@ class _Totals:
         }
         total = round(float(self.area.sum()), 2)
         return {"total": int(self.count.sum()), "area_m2": total, "by_class": by_class}
-
-
-class _Spool:
-    """Components on disk, given back in the order of their first pixel."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.unlink(missing_ok=True)
-        self.rows = sqlite3.connect(path, isolation_level=None)
-        self.rows.execute("pragma journal_mode = off")
-        self.rows.execute("pragma synchronous = off")
-        self.rows.execute("create table parts (first integer primary key, counts blob, shape blob)")
-
-    def add(self, components: Components) -> None:
-        rows = zip(
-            components.first.tolist(),
-            (row.tobytes() for row in components.counts),
-            shapely.to_wkb(components.geometry),
-            strict=True,
-        )
-        self.rows.execute("begin")
-        self.rows.executemany("insert into parts values (?, ?, ?)", rows)
-        self.rows.execute("commit")
-
-    def blocks(self) -> Iterator[Components]:
-        found = self.rows.execute("select first, counts, shape from parts order by first")
-        while rows := found.fetchmany(_BLOCK):
-            first, counts, shapes = zip(*rows, strict=True)
-            yield Components(
-                np.array(first, np.int64),
-                np.frombuffer(b"".join(counts), np.int64).reshape(len(rows), -1),
-                shapely.from_wkb(np.array(shapes, object)),
-            )
-
-    def close(self) -> None:
-        self.rows.close()
-        self.path.unlink(missing_ok=True)

@@ -117,7 +117,8 @@ class RunFolder:
         """Remove an earlier run's files, and nothing that aftermap did not make."""
         layers = [path.name for path in self.store.glob("*") if path.is_dir()]
         shutil.rmtree(self.store, ignore_errors=True)
-        for pattern in (*(f"{name}.tif" for name in layers), *_TABLES, *_HIDDEN, "run.json"):
+        rasters = [f"{name}{suffix}" for name in layers for suffix in (".tif", ".qml")]
+        for pattern in (*rasters, *_TABLES, *_HIDDEN, "run.json"):
             for file in self.path.glob(pattern):
                 if file.is_dir():
                     shutil.rmtree(file)

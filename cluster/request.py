@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,22 +16,28 @@ import shapely
 from distributed import Client
 from rasterio import CRS
 
+from ..kernels.buildings import MIN_AREA_M2, Rules
 from ..kernels.kernel import Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
-from ..scenes.align import LARGE, Shift, measure_shift
-from ..scenes.errors import NothingToAnalyse, Refused
-from ..scenes.footprints import Footprints, read_footprints
+from ..kernels.verdict import FLAGS, RULES, Verdict
+from ..scenes.align import LARGE, Shift, measure_tiles
+from ..scenes.errors import NothingToAnalyse, Refused, UsageError
+from ..scenes.footprints import FootprintFile, open_footprints
 from ..scenes.grid import gsd, region_of
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
 from ..scenes.raster import Raster
 from ..scenes.scene import ReadError, Scene
+from ..scenes.shift_field import SURE, ShiftField
 from .budget import Budget, make_budget
 from .client import check_cluster, worker_count, worker_memory
 from .fingerprint import fingerprint_file, parts_of, sha256_file
 
 CHECKED = 2048
 """Side of the pieces in which a scene is searched for a valid pixel, px."""
+
+FOOTPRINTS_ON = ("before", "after")
+"""The images that footprints may have been drawn on."""
 
 _VERSIONS = ("aftermap", "torch", "dask", "zarr", "rasterio", "numpy")
 
@@ -45,6 +52,8 @@ class Request:
     method: str = DEFAULT
     weights: Path | None = None
     footprints: Path | None = None
+    footprints_on: str = FOOTPRINTS_ON[0]
+    """The image that the footprints were drawn on, "before" or "after"."""
     aoi: Path | None = None
     bbox: tuple[float, float, float, float] | None = None
     grid: str = "post"
@@ -55,6 +64,11 @@ class Request:
     gcps: bool = False
     coregister: bool = False
     match_colour: bool = False
+    rule: str = RULES[0]
+    damage_threshold: float | None = None
+    flags: tuple[float, float] = FLAGS
+    min_area: float = MIN_AREA_M2
+    regularise: bool = False
     chunk: int | None = None
     halo: int | None = None
     cluster: str | Client = "local"
@@ -80,9 +94,26 @@ class Prepared:
     kernel: Kernel
     pair: Pair
     budget: Budget
-    footprints: Footprints | None
-    shift: Shift | None
+    footprints: FootprintFile | None
+    shifts: ShiftField | None
     """How far the before image lies from the after image; None without a before image."""
+    rules: Rules
+    """How pixels become buildings and classes."""
+
+    @property
+    def shift(self) -> Shift | None:
+        """The one shift of the whole pair; None without a before image."""
+        return None if self.shifts is None else self.shifts.whole
+
+    @property
+    def footprint_shifts(self) -> ShiftField | None:
+        """By what supplied footprints are moved; None where they lie on the after image.
+
+        The shift was measured between the images as they came, and footprints drawn on the before
+        image are off by just that. `--coregister` moves the pixels of the before image, not the
+        footprints, so that they have as far to go with it as without it.
+        """
+        return None if self.request.footprints_on == "after" else self.shifts
 
     def facts(self) -> dict[str, object]:
         """What makes this run this run: two runs with the same facts have the same outputs.
@@ -113,6 +144,10 @@ class Prepared:
                 "scale": request.scale,
                 "coregister": request.coregister,
                 "match_colour": request.match_colour,
+                "footprints_on": request.footprints_on,
+                "min_area_m2": self.rules.min_area_m2,
+                "regularise": self.rules.regularise,
+                **self.rules.verdict.facts(),
             },
         }
 
@@ -123,6 +158,18 @@ class Prepared:
         if shift and shift.confidence and shift.length_px > LARGE and not self.request.coregister:
             notes.append(
                 f"before and after are {shift.length_px:.1f} px apart; --coregister corrects that"
+            )
+        moved = self.footprint_shifts
+        if (
+            self.footprints
+            and moved
+            and moved.whole.confidence >= SURE
+            and moved.whole.length_px > 1
+        ):
+            metres = math.hypot(moved.whole.x_m, moved.whole.y_m)
+            notes.append(
+                f"footprints are moved by the shift measured around each, {metres:.1f} m over all, "
+                "onto the after image; --footprints-on after leaves them where they are"
             )
         return notes
 
@@ -166,6 +213,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     check_cluster(request.cluster, request.workers)
     kernel = load_method(request.method, request.weights, request.device, **options)
     _check_images(request, kernel)
+    rules = _rules(request, kernel)
     pair = make_pair(
         request.pre if "pre" in kernel.inputs else None,
         request.post,
@@ -182,7 +230,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     check_resolution(kernel, pair.grid)
     region = region_of(pair.grid, pair.area)
     _check_something_valid(pair, Plan.of(pair.grid.shape, kernel.window, CHECKED, region))
-    pair, shift = _adjusted(pair, request)
+    pair, shifts = _adjusted(pair, request)
     kernel = kernel.fitted(pair)
     workers = worker_count(request.cluster, request.workers)
     budget = make_budget(
@@ -198,10 +246,9 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     footprints = None
     if request.footprints is not None:
         row0, col0, row1, col1 = budget.plan.region
-        footprints = read_footprints(request.footprints, pair.grid[row0:row1, col0:col1])
-        if pair.area is not None:
-            footprints = footprints.touching(pair.area)
-    return Prepared(request, kernel, pair, budget, footprints, shift)
+        region_grid = pair.grid[row0:row1, col0:col1]
+        footprints = open_footprints(request.footprints, region_grid, pair.area)
+    return Prepared(request, kernel, pair, budget, footprints, shifts, rules)
 
 
 def plan(pre: Source | None, post: Source, **options: Any) -> Budget:
@@ -248,6 +295,22 @@ def _check_images(request: Request, kernel: Kernel) -> None:
         )
 
 
+def _rules(request: Request, kernel: Kernel) -> Rules:
+    """How this method's pixels become classes, as asked for; refused where that cannot be."""
+    if request.footprints_on not in FOOTPRINTS_ON:
+        raise UsageError(
+            f"Footprints are drawn on the {' or the '.join(FOOTPRINTS_ON)} image, not on "
+            f"{request.footprints_on!r}. Check --footprints-on."
+        )
+    verdict = Verdict(request.rule, request.damage_threshold, request.flags)
+    graded = kernel.threshold is None
+    verdict.check(kernel.method, graded, [layer.name for layer in kernel.layers])
+    least = kernel.threshold or 0.5
+    known = kernel.facts().get("temperatures", ())
+    temperatures = tuple(float(value) for value in known)  # type: ignore[attr-defined]
+    return Rules(graded, least, request.min_area, request.regularise, verdict, temperatures)
+
+
 def _check_pixels(pair: Pair, kernel: Kernel) -> None:
     for scene in pair.images:
         raster = scene.rasters[0]
@@ -274,12 +337,12 @@ def _placement(raster: Raster) -> dict[str, object]:
     }
 
 
-def _adjusted(pair: Pair, request: Request) -> tuple[Pair, Shift | None]:
+def _adjusted(pair: Pair, request: Request) -> tuple[Pair, ShiftField | None]:
     """Measure the shift between the images, and correct it and the colours where asked."""
-    shift = measure_shift(pair) if pair.pre is not None else None
-    if request.coregister and shift is not None:
-        pair = replace(pair, shift=(shift.rows_px, shift.cols_px))
-    return (match_colour(pair) if request.match_colour else pair), shift
+    shifts = ShiftField.of(measure_tiles(pair), pair.grid) if pair.pre is not None else None
+    if request.coregister and shifts is not None:
+        pair = replace(pair, shift=(shifts.whole.rows_px, shifts.whole.cols_px))
+    return (match_colour(pair) if request.match_colour else pair), shifts
 
 
 def _found(pair: Pair, region: tuple[int, int, int, int]) -> bool:

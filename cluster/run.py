@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ import geopandas as gpd
 import pandas as pd
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from ..scenes.layer import decode
+from ..scenes.pair import Pair, make_pair
 from .folder import RunFolder
 
 
@@ -64,6 +67,32 @@ class Run:
     def record(self) -> dict[str, Any]:
         """run.json."""
         return RunFolder(self.path).read()
+
+    def pair(self) -> Pair:
+        """The images on the run's grid, opened again as the run read them.
+
+        Raises Refused where an image is no longer where it was.
+        """
+        facts, shift = self.record["facts"], self.record["shift"] or {}
+        files = {
+            role: [file["path"] for file in facts["inputs"][role]]
+            for role in ("pre", "post")
+            if role in facts["inputs"]
+        }
+        placed = facts["placement"]["post 0"]
+        grid = facts["grid"]
+        pair = make_pair(
+            files.get("pre"),
+            files["post"],
+            grid=GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"]),
+            bands=placed["bands"],
+            scale=facts["options"]["scale"],
+            crs=placed["crs"],
+            gcps=placed["gcps"],
+        )
+        moved = (shift["rows_px"], shift["cols_px"]) if shift.get("corrected") else (0.0, 0.0)
+        colour = tuple((gain, offset) for gain, offset in self.record["colour"])
+        return replace(pair, shift=moved, colour=colour)
 
     @property
     def quarantined(self) -> list[dict[str, Any]]:

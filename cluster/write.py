@@ -10,18 +10,18 @@ import geopandas as gpd
 import pandas as pd
 from distributed import Client
 
-from ..kernels.buildings import Origin, Rules
+from ..kernels.buildings import Origin
 from ..scenes.grid import gsd
 from ..scenes.pair import Pair, acquisition_date
 from .finish import FinishJob, finish
 from .folder import RunFolder
 from .futures import map_ordered
+from .heap import trim
 from .job import Job
-from .report import damage_picture, write_report
+from .report import write_report
+from .report_pictures import take_pictures
+from .report_places import find_places
 from .request import Prepared
-
-_PICTURE = 900
-"""Longest side of the report's pictures, px."""
 
 
 def write_outputs(
@@ -29,13 +29,17 @@ def write_outputs(
 ) -> dict[str, Any]:
     """Write rasters, buildings, summary and report; returns the totals."""
     totals = finish(_finish_job(folder, prepared, job, record), partial(map_ordered, client))
+    trim()
     codes = totals.pop("overview")
-    seen = job.pair.overview(_PICTURE, job.plan.region)
-    pictures = {"after": seen.post.transpose(1, 2, 0)}
-    if job.pair.pre is not None:
-        pictures = {"before": seen.pre.transpose(1, 2, 0), **pictures}
-    pictures["damage"] = damage_picture(pictures["after"], codes)
-    write_report(folder.path / "report.html", _facts(job.pair, record, totals), pictures)
+    row0, col0, row1, col1 = job.plan.region
+    # On a worker, where the images have been read already and the files' tiles are in its cache.
+    pictures = client.submit(take_pictures, job.pair, job.plan.region, codes, pure=False).result()
+    write_report(
+        folder.path / "report.html",
+        _facts(job.pair, record, totals),
+        pictures,
+        find_places(folder.path, job.pair.grid[row0:row1, col0:col1], codes),
+    )
     return totals
 
 
@@ -43,16 +47,17 @@ def _finish_job(
     folder: RunFolder, prepared: Prepared, job: Job, record: Mapping[str, Any]
 ) -> FinishJob:
     row0, col0, row1, col1 = job.plan.region
-    pair, kernel, footprints = job.pair, job.kernel, prepared.footprints
+    pair, footprints = job.pair, prepared.footprints
     return FinishJob(
         folder=folder.path.absolute(),
         store=job.store,
         grid=pair.grid[row0:row1, col0:col1],
-        rules=Rules(graded=kernel.threshold is None, threshold=kernel.threshold or 0.5),
+        rules=prepared.rules,
         origin=_origin(pair, record),
         scene_prefix=pair.post.name,
         footprints=footprints,
         footprint_source=footprints.path.name if footprints else "detected",
+        shifts=prepared.footprint_shifts,
         aoi=_aoi(pair),
         skipped=[(job.plan.at(*e["chunk"]), e["reason"]) for e in record["quarantined"]],
         sources=_sources(record),
@@ -99,6 +104,7 @@ def _sources(record: Mapping[str, Any]) -> pd.DataFrame:
 def _facts(pair: Pair, record: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
     """What the report says: totals, images, warnings, and how it was made."""
     plan, method, shift = record["plan"], record["method"], record["shift"]
+    epsg = pair.grid.crs.to_epsg()
     provenance = [
         ("Run", record["run_id"]),
         ("Method", f"{method['method']}, {method['precision']}"),
@@ -113,7 +119,7 @@ def _facts(pair: Pair, record: Mapping[str, Any], totals: Mapping[str, Any]) -> 
         ),
         (
             "Grid",
-            f"{plan['width']} x {plan['height']} px at {gsd(pair.grid):.3g} m, {pair.grid.crs.to_epsg() or 'own CRS'}",
+            f"{plan['width']} x {plan['height']} px at {gsd(pair.grid):.3g} m, {f'EPSG:{epsg}' if epsg else 'a coordinate system of its own'}",
         ),
         (
             "Windows",

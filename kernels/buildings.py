@@ -1,16 +1,15 @@
 """From counts to the table of buildings: one damage class, its probabilities, and its area.
 
-The damage class of a building is 255 where less than half of it could be analysed. With a graded
-method it is the commonest level among its pixels, the worse one on a tie; a supplied footprint in
-which no pixel was classed as building gets the level with the largest mean probability. With a
-binary method a supplied footprint is 5 where its mean damage probability reaches the threshold,
-and 1 elsewhere, so that the class follows from `damage_score` alone.
+The damage class of a building is 255 where less than half of it could be analysed, whatever the
+rule; else a `Verdict` decides. By default that is the commonest level among the pixels of a
+building, the worse one on a tie, and with a binary method whether the mean damage probability
+reaches the threshold, so that the class follows from `damage_score` alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import geopandas as gpd
@@ -20,21 +19,29 @@ import shapely
 from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 
+from ..models.calibration import tempered
+from ..scenes.errors import UsageError
+from ..scenes.grid import pixel_metres
 from ..scenes.layer import FULL, NOT_ANALYSED
-from ..scenes.legend import LEVELS, UNGRADED
+from ..scenes.legend import UNGRADED
 from ..scenes.plan import Plan
+from .regularise import regularise
 from .stitch import Components
 from .tally import CODES, columns
+from .verdict import LEVEL_LAYERS, Verdict, level_sums
 
-LEVEL_LAYERS = ("p_none", "p_minor", "p_major", "p_destroyed")
-"""The probability layers of a graded method, in the order of the levels."""
-
-HALF = 0.5
+LEAST_VALID = 0.5
 """Below this valid share a building counts as not analysed."""
+
+MIN_AREA_M2 = 15.0
+"""Detected components smaller than this are left out, unless another area is asked for."""
 
 _DECIMALS = 4
 _TEXT = ("pre_image", "post_image", "pre_date", "post_date", "method", "weights_sha256", "run_id")
 _NUMBERS = ("shift_x_m", "shift_y_m", "align_conf", "gsd_m")
+FLAG_COLUMNS = ("likely_damaged", "possibly_damaged")
+"""True, false, or nothing where a building was not analysed."""
+
 _MEASURES = (
     "damage_class",
     *LEVEL_LAYERS,
@@ -54,6 +61,7 @@ _MEASURES = (
     "run_id",
     "det_method",
     "area_m2",
+    *FLAG_COLUMNS,
     "geometry",
 )
 
@@ -89,8 +97,20 @@ class Rules:
     """Whether the method tells the four levels apart."""
     threshold: float
     """Damage probability from which a binary method says damaged."""
-    min_area_m2: float = 15.0
-    """Detected components smaller than this are left out."""
+    min_area_m2: float = MIN_AREA_M2
+    """Detected components smaller than this are left out; 0 keeps all."""
+    regularise: bool = False
+    """Whether the outlines of detected buildings are made right-angled."""
+    verdict: Verdict = field(default_factory=Verdict)
+    """How a building's pixels become its class and flags."""
+    temperatures: tuple[float, ...] = ()
+    """Of the method's calibration, from its card; empty for none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_area_m2 < np.inf:
+            raise UsageError(
+                f"--min-area {self.min_area_m2:g} is not an area in m2; give 0 or more."
+            )
 
 
 def supplied(
@@ -103,17 +123,22 @@ def supplied(
 ) -> gpd.GeoDataFrame:
     """The buildings table of supplied footprints.
 
-    `frame` holds `position`, `source_id` and `geometry`, `counts` the matching rows of a tally.
-    Sorted by position in the source.
+    `frame` holds `position`, `source_id` and `geometry`, and `shift_x_m`, `shift_y_m` and
+    `align_conf` where the shift at each footprint is known; `counts` are the matching rows of a
+    tally. Sorted by position in the source. The geometry is the source's own, moved or not: the
+    table joins with it, and the shift says where a footprint was looked for.
     """
     table = _measured(counts, layers, rules)
-    table["damage_class"] = _supplied_class(counts, layers, rules, table)
+    table["damage_class"] = _classes(counts, layers, rules, table)
     table["building_id"] = frame["position"].astype(str).to_numpy()
     table["source_id"] = frame["source_id"].to_numpy()
     table["footprint_source"] = footprint_source
     table["det_method"] = "supplied"
+    for name in frame.columns.intersection(_NUMBERS):
+        table[name] = frame[name].to_numpy()
     geometry = _multi(frame.geometry.to_numpy())
-    placed = _finished(table, geometry, frame.crs, origin, BUILDING_COLUMNS)
+    table["area_m2"] = np.round(geodesic_area(geometry, frame.crs), 2)
+    placed = _finished(table, geometry, frame.crs, origin, rules, BUILDING_COLUMNS)
     return placed.iloc[np.argsort(frame["position"].to_numpy(), kind="stable")].reset_index(
         drop=True
     )
@@ -130,23 +155,34 @@ def detected(
 ) -> gpd.GeoDataFrame:
     """The buildings table (graded) or the table of damage areas (binary) of stitched components.
 
-    `grid` is the georeference of the plan's region. Sorted by first pixel; components below the
-    minimum area are left out.
+    `grid` is the georeference of the plan's region. Sorted by first pixel; components whose pixels
+    cover less than the minimum area are left out. Their area is that of the geometry written.
     """
     order = np.argsort(components.first, kind="stable")
+    crs = grid.crs.to_wkt()
+    geometry = to_map(components.geometry[order], grid, plan)
+    area = np.round(geodesic_area(geometry, crs), 2)
+    large = area >= rules.min_area_m2
+    order, geometry, area = order[large], geometry[large], area[large]
+    if rules.regularise:
+        # Which buildings there are is settled by what was found, not by how it is drawn.
+        height, width = pixel_metres(grid)
+        squared = regularise(components.geometry[order], round(width / height, 2))
+        geometry = to_map(squared, grid, plan)
+        area = np.round(geodesic_area(geometry, crs), 2)
     counts = components.counts[order]
     table = _measured(counts, layers, rules)
-    table["damage_class"] = _majority(counts, layers) if rules.graded else UNGRADED
+    # A binary component consists of damaged pixels: there is nothing left to decide.
+    table["damage_class"] = _classes(counts, layers, rules, table) if rules.graded else UNGRADED
     row, col = np.divmod(components.first[order], plan.shape[1])
     ids = [f"{scene_prefix}-r{r}c{c}" for r, c in zip(row.tolist(), col.tolist(), strict=True)]
     wanted = BUILDING_COLUMNS if rules.graded else AREA_COLUMNS
-    table[wanted[0]] = ids
+    table[wanted[0]] = pd.Series(ids, dtype="str")
     table["source_id"] = None
     table["footprint_source"] = "detected"
     table["det_method"] = "components of classes 1-4" if rules.graded else "components of class 5"
-    geometry = to_map(components.geometry[order], grid, plan)
-    placed = _finished(table, geometry, grid.crs.to_wkt(), origin, wanted)
-    return placed[placed["area_m2"] >= rules.min_area_m2].reset_index(drop=True)
+    table["area_m2"] = area
+    return _finished(table, geometry, crs, origin, rules, wanted)
 
 
 def empty_table(wanted: Sequence[str], crs: object) -> gpd.GeoDataFrame:
@@ -154,6 +190,7 @@ def empty_table(wanted: Sequence[str], crs: object) -> gpd.GeoDataFrame:
     kinds = dict.fromkeys(wanted, "str")
     kinds |= dict.fromkeys((*LEVEL_LAYERS, "damage_score", "damage_frac", "valid_frac"), "float64")
     kinds |= dict.fromkeys((*_NUMBERS, "area_m2"), "float64")
+    kinds |= dict.fromkeys(FLAG_COLUMNS, "boolean")
     kinds["damage_class"] = "int16"
     plain = {name: pd.Series([], dtype=kinds[name]) for name in wanted if name != "geometry"}
     return gpd.GeoDataFrame(plain, geometry=gpd.GeoSeries([], crs=crs))[list(wanted)]
@@ -201,53 +238,56 @@ def _measured(counts: np.ndarray, layers: Sequence[str], rules: Rules) -> pd.Dat
     if "damage_probability" in layers:
         total = counts[:, at["sum_damage_probability"]]
         table["damage_score"] = _ratio(total, counts[:, at["n_damage_probability"]] * FULL)
-    sums = _level_sums(counts, layers) if rules.graded else None
+    likely = _level_shares(counts, layers, rules.temperatures) if rules.graded else None
     for k, name in enumerate(LEVEL_LAYERS):
-        table[name] = np.nan if sums is None else _ratio(sums[:, k], sums.sum(axis=1))
+        table[name] = np.nan if likely is None else np.round(likely[:, k], _DECIMALS)
+    if rules.temperatures:
+        table["damage_score"] = _calibrated_score(table, rules)
     return table
 
 
-def _level_sums(counts: np.ndarray, layers: Sequence[str]) -> np.ndarray | None:
-    """Sums of the four level probabilities, (rows, 4); None where a layer is missing."""
-    if not set(LEVEL_LAYERS) <= set(layers):
+def _level_shares(
+    counts: np.ndarray, layers: Sequence[str], temperatures: Sequence[float]
+) -> np.ndarray | None:
+    """Mean probabilities of the levels, rows adding up to 1, calibrated; None without layers."""
+    sums = level_sums(counts, layers)
+    if sums is None:
         return None
-    at = {name: k for k, name in enumerate(columns(layers))}
-    return counts[:, [at[f"sum_{name}"] for name in LEVEL_LAYERS]]
+    with np.errstate(invalid="ignore"):
+        shares = sums / sums.sum(axis=1, keepdims=True)
+    return tempered(shares, temperatures) if temperatures else shares
 
 
-def _majority(counts: np.ndarray, layers: Sequence[str]) -> np.ndarray:
-    """The commonest level, the worse one on a tie; int16."""
-    at = {name: k for k, name in enumerate(columns(layers))}
-    levels = counts[:, [at[f"code_{level}"] for level in LEVELS]]
-    return _worst_largest(levels)
+def _calibrated_score(table: pd.DataFrame, rules: Rules) -> np.ndarray:
+    """The probability of damage after calibration."""
+    if rules.graded:
+        return np.round(1 - table[LEVEL_LAYERS[0]].to_numpy(), _DECIMALS)
+    score = table["damage_score"].to_numpy()
+    return np.round(
+        tempered(np.column_stack([1 - score, score]), rules.temperatures)[:, 1], _DECIMALS
+    )
 
 
-def _supplied_class(
+def _classes(
     counts: np.ndarray, layers: Sequence[str], rules: Rules, table: pd.DataFrame
 ) -> np.ndarray:
-    """The damage class of supplied footprints; int16."""
-    at = {name: k for k, name in enumerate(columns(layers))}
+    """Damage classes by the rules' verdict, 255 where too little was analysed; int16."""
+    damaged = table["damage_frac"].to_numpy()
     if rules.graded:
-        levels = counts[:, [at[f"code_{level}"] for level in LEVELS]]
-        built = levels.any(axis=1)
-        sums = _level_sums(counts, layers)
-        likely = levels if sums is None else sums
-        known = built | likely.any(axis=1)
-        found = np.where(built, _worst_largest(levels), _worst_largest(likely))
-        found = np.where(known, found, NOT_ANALYSED)
+        likely = _level_shares(counts, layers, rules.temperatures)
+        found = rules.verdict.levels(counts, layers, damaged, likely)
     else:
         score = table["damage_score"].to_numpy()
-        share = table["damage_frac"].to_numpy()
-        damaged = np.where(np.isnan(score), share >= HALF, score >= rules.threshold)
-        found = np.where(damaged, UNGRADED, LEVELS[0])
-    analysed = table["valid_frac"].to_numpy() >= HALF
+        found = rules.verdict.binary(score, damaged, rules.threshold)
+    analysed = table["valid_frac"].to_numpy() >= LEAST_VALID
     return np.where(analysed, found, NOT_ANALYSED).astype(np.int16)
 
 
-def _worst_largest(amounts: np.ndarray) -> np.ndarray:
-    """The level with the largest amount, the worse one on a tie. (rows, 4) to int16."""
-    backwards = np.argmax(amounts[:, ::-1], axis=1)
-    return np.array(LEVELS[::-1], np.int16)[backwards]
+def _flag(table: pd.DataFrame, least: float) -> pd.api.extensions.ExtensionArray:
+    """Whether buildings score `least` or more; nothing where they were not analysed."""
+    score = table["damage_score"].to_numpy()
+    unknown = np.isnan(score) | (table["damage_class"].to_numpy() == NOT_ANALYSED)
+    return pd.arrays.BooleanArray(np.nan_to_num(score) >= least, unknown)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -267,14 +307,19 @@ def _finished(
     geometry: np.ndarray,
     crs: object,
     origin: Origin,
+    rules: Rules,
     wanted: Sequence[str],
 ) -> gpd.GeoDataFrame:
-    """Add what all rows share, area and geometry, and order and type the columns."""
+    """Add what all rows share, flags, area and geometry, and order and type the columns."""
+    low, high = rules.verdict.flags
+    for name, least in zip(FLAG_COLUMNS, (high, low), strict=True):
+        table[name] = _flag(table, least)
     for name in _TEXT:
         table[name] = pd.Series([getattr(origin, name)] * len(table), dtype="str")
     for name in _NUMBERS:
+        if name in table:
+            continue
         value = getattr(origin, name)
         table[name] = np.nan if value is None else float(value)
-    table["area_m2"] = np.round(geodesic_area(geometry, crs), 2)
     full = gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(list(geometry), crs=crs))[list(wanted)]
     return full.astype(empty_table(wanted, crs).drop(columns="geometry").dtypes.to_dict())

@@ -102,6 +102,7 @@ class NetworkKernel:
             "device": self.device,
             "normalisation": [self.card.mean, self.card.std, self.card.scale],
             "classes": [self.card.classes, self.card.threshold],
+            "temperatures": list(self.card.temperatures),
             "halo_flip_rate": self.card.halo_flip_rate if self.window == self.card.window else None,
         }
 

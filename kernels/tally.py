@@ -110,23 +110,42 @@ class Tally:
     """int64, (footprints, columns)."""
 
 
-def to_pixels(geometry: np.ndarray, grid: GeoBox, plan: Plan) -> Shapes:
-    """Footprints in the grid's CRS to pixel coordinates of the full raster, rounded to 1/256 px."""
+def to_pixels(
+    geometry: np.ndarray,
+    grid: GeoBox,
+    plan: Plan,
+    moved: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Shapes:
+    """Footprints in the grid's CRS to pixel coordinates of the full raster, rounded to 1/256 px.
+
+    `grid` is the georeference of the plan's region. `moved` is by how many rows and columns each
+    footprint is moved.
+    """
     inverse = ~grid.affine
     turn = np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
     corner = np.array([plan.region[1], plan.region[0]])
+    xy, owner = shapely.get_coordinates(geometry, return_index=True)
+    placed = xy @ turn + (inverse.c, inverse.f) + corner
+    if moved is not None:
+        placed += np.column_stack(moved[::-1])[owner]
+    snapped = np.rint(placed * _SUBPIXEL) / _SUBPIXEL
+    shapes = shapely.set_coordinates(np.array(geometry, object), snapped)
+    return Shapes(np.arange(len(geometry)), shapes)
 
-    def place(xy: np.ndarray) -> np.ndarray:
-        placed = xy @ turn + (inverse.c, inverse.f) + corner
-        return np.rint(placed * _SUBPIXEL) / _SUBPIXEL
 
-    return Shapes(np.arange(len(geometry)), shapely.transform(geometry, place))
+def chunk_rows(shapes: Shapes, plan: Plan) -> np.ndarray:
+    """The first and last row of chunks that each footprint may touch; int64, (n, 2).
+
+    What lies above or below the region belongs to its first or last row.
+    """
+    rows = (shapely.bounds(shapes.geometry)[:, [1, 3]] - plan.region[0]) // plan.chunk
+    return np.clip(rows, 0, plan.chunk_grid[0] - 1).astype(np.int64)
 
 
-def tasks(shapes: Shapes, plan: Plan) -> Iterator[Task]:
-    """Every chunk of the plan with the footprints whose bounds touch it, in chunk order."""
+def tasks(shapes: Shapes, chunks: Iterable[Chunk]) -> Iterator[Task]:
+    """Chunks with the footprints whose bounds touch each, in the order of the chunks."""
     tree = shapely.STRtree(shapes.geometry)
-    for chunk in plan:
+    for chunk in chunks:
         box = shapely.box(chunk.col0, chunk.row0, chunk.col1, chunk.row1)
         near = np.sort(tree.query(box))
         yield Task(chunk, Shapes(shapes.index[near], shapes.geometry[near]))
@@ -158,11 +177,13 @@ def tally_in(store: Store, task: Task) -> Tally:
 
 
 def add_up(tallies: Iterable[Tally], shapes: Shapes, store: Store) -> np.ndarray:
-    """Add the chunks' counts; pixels of a footprint outside the region count as not analysed.
+    """Add counts by row of `shapes`; pixels of a footprint outside the region count as not analysed.
 
     Returns int64, (footprints, columns), in the order of `shapes`.
     """
     total = np.zeros((len(shapes), len(columns(names(store.layers)))), np.int64)
+    if not len(shapes):
+        return total
     for tally in tallies:
         total[tally.index] += tally.counts
     row0, col0, row1, col1 = store.plan.region

@@ -62,6 +62,11 @@ class Card:
     """Share of pixels whose class differs between `halo` and the full receptive field."""
     threshold: float = 0.5
     """A one-class network says damage where the probability exceeds this."""
+    temperatures: tuple[float, ...] = ()
+    """Of the buildings' probabilities, one per level (of two for a one-class network: not damaged,
+    damaged); empty: not calibrated."""
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    """Name to value: how many buildings the temperatures come from, and what they mended."""
     training_data: str = ""
     """What the weights were trained on, in words."""
     licence: str = ""
@@ -128,6 +133,11 @@ class Card:
                 f"metrics {dict(self.metrics)} are not all finite",
             ),
             (not 0 < self.threshold < 1, f"threshold {self.threshold} is not in 0-1"),
+            (
+                len(self.temperatures) not in (0, 4 if self.classes > 1 else 2)
+                or not all(0 < value < math.inf for value in self.temperatures),
+                f"temperatures {list(self.temperatures)} are not one positive number per level",
+            ),
         ]
 
     @property

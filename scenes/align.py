@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from skimage.registration import phase_cross_correlation
 
 from .errors import Refused
@@ -19,10 +20,23 @@ TILE = 256
 _MOST_TILES = 64
 _TEXTURE = 4.0
 """Least standard deviation of grey values in a tile that can be located."""
-_AGREE = 1.5
+AGREE = 1.5
 """Tiles within this many px of the median support it."""
 LARGE = 3.0
 """Shift, px, from which a pair counts as misregistered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What was measured on each tile that could be."""
+
+    centres: np.ndarray
+    """Row and column of each tile's centre, px of the full raster; float64, (n, 2)."""
+    shifts: np.ndarray
+    """Rows and columns that move the before image onto the after image there, px; (n, 2)."""
+
+    def __len__(self) -> int:
+        return len(self.centres)
 
 
 @dataclass(frozen=True)
@@ -53,36 +67,56 @@ class Shift:
 
 
 def measure_shift(pair: Pair) -> Shift:
-    """Measure the residual shift of a pair by phase correlation.
+    """Measure the one shift of a pair that most of its tiles agree with; see `measure_tiles`."""
+    return summarise(measure_tiles(pair), pair.grid)
+
+
+def measure_tiles(pair: Pair) -> Tiles:
+    """Measure the residual shift of a pair on tiles, by phase correlation.
 
     Tiles of 256 px lie on a grid anchored to the raster (at most 64 of them, evenly spread); each
-    gives a shift to a tenth of a pixel, and their median is the answer, fitted again to those that
-    agree with it. Without a tile that can be measured the confidence is 0.
+    gives a shift to a tenth of a pixel. Tiles without texture or data give none.
     """
     if pair.pre is None:
         raise Refused("A shift is measured between two images; give a before image.")
-    found = [shift for place in _places(pair.grid.shape) if (shift := _tile_shift(pair, *place))]
-    if not found:
+    places = _places(pair.grid.shape)
+    found = {place: shift for place in places if (shift := _tile_shift(pair, *place))}
+    centres = np.array(list(found), np.float64).reshape(-1, 2) + TILE / 2
+    return Tiles(centres, np.array(list(found.values()), np.float64).reshape(-1, 2))
+
+
+def summarise(tiles: Tiles, grid: GeoBox) -> Shift:
+    """The median shift of the tiles, fitted again to those that agree with it.
+
+    Without a tile the confidence is 0.
+    """
+    shifts = tiles.shifts
+    if not len(tiles):
         return Shift(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-    shifts = np.array(found)
-    near = np.hypot(*(shifts - np.median(shifts, axis=0)).T) <= _AGREE
+    near = np.hypot(*(shifts - np.median(shifts, axis=0)).T) <= AGREE
     rows, cols = np.median(shifts[near], axis=0) if near.any() else np.median(shifts, axis=0)
-    height, width = pixel_metres(pair.grid)
+    height, width = pixel_metres(grid)
     return Shift(
         round(float(rows), 3),
         round(float(cols), 3),
         round(float(cols) * width, 3),
         round(float(-rows) * height, 3),
-        round(float(near.mean()) * min(1.0, len(found) / 4), 3),
-        len(found),
+        round(float(near.mean()) * min(1.0, len(tiles) / 4), 3),
+        len(tiles),
     )
+
+
+def spacing(shape: tuple[int, int]) -> int:
+    """Distance between the centres of neighbouring tiles on a raster of this shape, px."""
+    down, across = max(1, shape[0] // TILE), max(1, shape[1] // TILE)
+    return TILE * max(1, math.ceil(math.sqrt(down * across / _MOST_TILES)))
 
 
 def _places(shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Upper left corners of the measured tiles: on multiples of the tile's side, evenly spread."""
-    down, across = max(1, shape[0] // TILE), max(1, shape[1] // TILE)
-    step = max(1, math.ceil(math.sqrt(down * across / _MOST_TILES)))
-    return [(i * TILE, j * TILE) for i in range(0, down, step) for j in range(0, across, step)]
+    down, across = (max(TILE, side // TILE * TILE) for side in shape)
+    step = spacing(shape)
+    return [(row, col) for row in range(0, down, step) for col in range(0, across, step)]
 
 
 def _tile_shift(pair: Pair, row: int, col: int) -> tuple[float, float] | None:

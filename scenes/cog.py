@@ -1,8 +1,8 @@
 """A stored layer as a Cloud Optimized GeoTIFF on the exact grid, written by one writer.
 
 A plain tiled GeoTIFF is filled in bands of block rows, then GDAL's COG driver copies it and adds
-overviews: the commonest class, or the mean probability. Memory follows the width of the raster,
-never its height.
+overviews: the commonest class, or the mean probability, of what was analysed. Memory follows the
+width of the raster, never its height.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .errors import AftermapError
 from .layer import FULL, NOT_ANALYSED, Layer
 from .legend import TITLE, VERSION, colour_table
 from .store import Store
+from .styles import raster_qml
 from .vectors import replacing
 
 _BLOCK = 512
@@ -35,10 +36,14 @@ def write_cog(
     """Write one layer of a store as a valid COG.
 
     `grid` is the georeference of the plan's region. A layer of coarse cells keeps its cells: the
-    last ones may reach past the region. Nodata is 255; class layers carry the legend's colours.
-    Raises AftermapError where the file cannot be written.
+    last ones may reach past the region. Nodata is 255; class layers carry the legend's colours,
+    and a style beside them (`.qml`) that tells QGIS their opacity as well. Raises AftermapError
+    where the file cannot be written.
     """
     layer = next(layer for layer in store.layers if layer.name == name)
+    if layer.kind == "class":
+        with replacing(path.with_suffix(".qml")) as style:
+            style.write_text(raster_qml() + "\n", encoding="utf-8", newline="\n")
     options = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": False}
     with replacing(path) as part, rasterio.Env(**options):
         plain = path.with_name(f".{path.stem}.plain.tif")

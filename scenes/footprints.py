@@ -1,177 +1,236 @@
-"""Footprint polygons from any vector file, cleaned, on the run's grid; nothing vanishes unsaid."""
+"""Footprint polygons from any vector file, cleaned, on the run's grid; nothing vanishes unsaid.
+
+A file is gone through block by block and never held whole: once to check it before a run begins,
+and once more for the run's tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from odc.geo.geobox import GeoBox
 
 from .errors import Refused
+from .footprint_file import Features, Header, read_features, read_header
 from .grid import polygonal
-from .vector_file import check_vector_file, offline
-
-ID_COLUMNS = (
-    "source_id",
-    "building_id",
-    "bldg_id",
-    "osm_id",
-    "osm_way_id",
-    "uid",
-    "uuid",
-    "gml_id",
-    "full_plus_code",
-    "id",
-    "@id",
-    "objectid",
-    "ogc_fid",
-    "fid",
-)
-"""Names of columns that hold an identifier, best first; case does not matter."""
-
-WHOLE_FILE = 200_000
-"""Up to this many features a file is read whole; above, only what the grid's bounds touch."""
+from .lonlat import split_antimeridian
 
 _FLAT = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+_COUNTS = ("kept", "repaired", "left_out", "duplicate_ids")
 
 
-@dataclass(frozen=True)
-class Footprints:
-    """Footprints that touch the grid, and what was wrong with the others."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some footprints, cleaned."""
 
     frame: gpd.GeoDataFrame
     """`position` (0-based in the file, int64), `source_id` (text), `geometry` in the grid's CRS."""
     problems: pd.DataFrame
     """`position`, `source_id`, `kept` (bool), `reason`: one row per thing that was not right."""
     counts: Mapping[str, int]
+    """`kept`, `repaired`, `left_out`, `duplicate_ids`."""
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """All footprints that touch the grid, and what was wrong with the others."""
+
+    frame: gpd.GeoDataFrame
+    """As of a `Block`."""
+    problems: pd.DataFrame
+    """As of a `Block`."""
+    counts: Mapping[str, int]
     """`in_file`, `kept`, `repaired`, `left_out`, `outside`, `duplicate_ids`."""
     path: Path
 
-    def touching(self, area: shapely.Geometry) -> Footprints:
-        """Those that touch an area in the grid's CRS; refused where none does."""
-        kept = self.frame.geometry.intersects(area).to_numpy()
-        if not kept.any():
-            raise Refused(
-                f"None of the {len(self.frame)} footprints of {str(self.path)!r} on the image lies in "
-                "the area asked for. Check --footprints, --bbox and --aoi."
-            )
-        outside = self.counts["outside"] + int((~kept).sum())
-        counts = {**self.counts, "kept": int(kept.sum()), "outside": outside}
-        return replace(self, frame=self.frame[kept].reset_index(drop=True), counts=counts)
+
+@dataclass(frozen=True, eq=False)
+class FootprintFile:
+    """A file that holds usable footprints; they are read when asked for."""
+
+    path: Path
+    header: Header
+    grid: GeoBox
+    """The grid that footprints touch and in whose CRS they are."""
+    area: shapely.Geometry | None = None
+    """The part of the grid that they touch, in its CRS; None for all of it."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The footprints that touch the grid and the area, cleaned, a block at a time."""
+        return (found.block() for found in _looked_through(self))
+
+    def counts(self, blocks: Counter[str]) -> dict[str, int]:
+        """`in_file`, `kept`, `repaired`, `left_out`, `outside`, `duplicate_ids` of all blocks."""
+        total = self.header.total
+        counts = {name: blocks[name] for name in _COUNTS}
+        outside = total - counts["kept"] - counts["left_out"]
+        return {"in_file": total, **counts, "outside": outside}
+
+
+def open_footprints(
+    path: Path, grid: GeoBox, area: shapely.Geometry | None = None
+) -> FootprintFile:
+    """Go through the polygons of a vector file and make sure that some can be used.
+
+    Any format and CRS; invalid polygons are repaired, and what cannot be used is listed. Features
+    of large files that lie outside the grid's bounds are not looked at and count as outside.
+    Raises Refused if the file is no local vector file with a CRS, or if no usable polygon touches
+    the grid and, where one is given, the area.
+    """
+    file = FootprintFile(path, read_header(path), grid, area)
+    seen = _Seen()
+    for found in _looked_through(file):
+        seen.add(found)
+    seen.refuse_none(file)
+    return file
 
 
 def read_footprints(path: Path, grid: GeoBox) -> Footprints:
-    """Read the polygons of a vector file that touch a grid.
-
-    Any format and CRS; invalid polygons are repaired, and what cannot be used is listed. Above
-    `WHOLE_FILE` features only those within the grid's bounds are looked at, and features without a
-    geometry count as outside. Raises Refused if the file is no local vector file with a CRS, or if
-    no usable polygon touches the grid.
-    """
-    check_vector_file(path, "footprint", "--footprints")
-    with offline():
-        raw, in_file, extent = _read(path, grid)
-    raw = raw.assign(source_id=_source_ids(raw))
-    cleaned, reasons = _clean(raw.geometry.to_numpy())
-    placed = _project(cleaned, reasons, raw.crs, grid)
-    usable = ~shapely.is_missing(placed)
-    here = usable & shapely.intersects(placed, _corners(grid))
-    _refuse_none(path, grid, in_file, usable, here, reasons, extent)
-    frame = gpd.GeoDataFrame(
-        {"position": raw["position"].to_numpy()[here], "source_id": raw["source_id"][here].array},
-        geometry=placed[here],
-        crs=grid.crs.to_wkt(),
-    )
-    copies = frame["source_id"].duplicated(keep="first") & frame["source_id"].notna()
-    problems = _problems(raw, reasons, usable, here, frame[copies])
-    repaired = int((usable & here & (reasons != "")).sum())
-    counts = {
-        "in_file": in_file,
-        "kept": len(frame),
-        "repaired": repaired,
-        "left_out": int((~usable).sum()),
-        "outside": in_file - len(frame) - int((~usable).sum()),
-        "duplicate_ids": int(copies.sum()),
-    }
-    return Footprints(frame, problems, counts, path)
+    """All polygons of a vector file that touch a grid, in memory; raises what opening it does."""
+    file = open_footprints(path, grid)
+    blocks = list(file.blocks())
+    frame = gpd.GeoDataFrame(pd.concat([block.frame for block in blocks], ignore_index=True))
+    told = [block.problems for block in blocks if len(block.problems)] or [blocks[0].problems]
+    counts = sum((Counter(block.counts) for block in blocks), Counter())
+    problems = pd.concat(told, ignore_index=True)
+    return Footprints(frame, problems, file.counts(counts), path)
 
 
-def _read(path: Path, grid: GeoBox) -> tuple[gpd.GeoDataFrame, int, str]:
-    """Features of the polygon layer near the grid, their number in the file, its extent."""
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            frame = gpd.read_parquet(path).reset_index(drop=True)
-            frame["position"] = np.arange(len(frame))
-            _refuse_no_crs(path, frame.crs)
-            return frame, len(frame), _extent(frame.total_bounds, frame.crs)
-        layer = _layer(path)
-        info = pyogrio.read_info(
-            path, layer=layer, force_feature_count=True, force_total_bounds=True
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A block of features after cleaning, with everything that was found out about them."""
+
+    raw: Features
+    reasons: np.ndarray
+    """What was wrong, empty for nothing; text."""
+    placed: np.ndarray
+    """Polygons in the grid's CRS; None where there is none."""
+    usable: np.ndarray
+    on_grid: np.ndarray
+    here: np.ndarray
+    """On the grid and in the area, bool."""
+    copies: np.ndarray
+    """Whose identifier was used before, bool."""
+    crs: str
+
+    def block(self) -> Block:
+        """What is kept, and what is told."""
+        ids = np.array(self.raw.source_id, object)
+        frame = gpd.GeoDataFrame(
+            {
+                "position": self.raw.position[self.here],
+                "source_id": pd.Series(ids[self.here], dtype=object),
+            },
+            geometry=self.placed[self.here],
+            crs=self.crs,
         )
-        _refuse_no_crs(path, info["crs"])
-        total = int(info["features"])
-        bounds = _bounds_in(grid, info["crs"]) if total > WHOLE_FILE else None
-        frame = pyogrio.read_dataframe(path, layer=layer, bbox=bounds, fid_as_index=True)
-        frame["position"] = _positions(path, layer, frame.index.to_numpy(), total)
-        frame["_fid"] = frame.index.to_numpy()
-        return frame.reset_index(drop=True), total, _extent(info["total_bounds"], info["crs"])
-    except Refused:
-        raise
-    except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own kinds
-        raise Refused(
-            f"The footprints {str(path)!r} could not be read as a vector file: {error}. "
-            f"Give a file with polygons to --footprints."
-        ) from error
+        counts = {
+            "kept": int(self.here.sum()),
+            "repaired": int((self.here & (self.reasons != "")).sum()),
+            "left_out": int((~self.usable).sum()),
+            "duplicate_ids": int(self.copies.sum()),
+        }
+        return Block(frame, self._problems(ids), counts)
 
-
-def _layer(path: Path) -> str:
-    """The layer to read: `buildings` if there is one, else the first with polygons."""
-    layers = pyogrio.list_layers(path)
-    spatial = [name for name, kind in layers if kind is not None]
-    polygonal = [name for name, kind in layers if kind and ("Polygon" in kind or "Unknown" in kind)]
-    if not spatial:
-        raise Refused(
-            f"The footprints {str(path)!r} hold no geometry. Give a file with polygons to "
-            f"--footprints."
+    def _problems(self, ids: np.ndarray) -> pd.DataFrame:
+        """What was not right with features, in the order of the file."""
+        told = (self.reasons != "") & (self.here | ~self.usable)
+        rows = np.concatenate([np.flatnonzero(told), np.flatnonzero(self.copies)])
+        again = np.full(int(self.copies.sum()), "id used before; kept", object)
+        table = pd.DataFrame(
+            {
+                "position": self.raw.position[rows],
+                "source_id": pd.Series(ids[rows], dtype=object),
+                "kept": self.usable[rows],
+                "reason": pd.Series(np.concatenate([self.reasons[told], again]), dtype=object),
+            }
         )
-    candidates = polygonal or spatial
-    return next((name for name in candidates if name.lower() == "buildings"), candidates[0])
+        return table.sort_values(["position", "reason"], kind="stable").reset_index(drop=True)
 
 
-def _positions(path: Path, layer: str, fids: np.ndarray, total: int) -> np.ndarray:
-    """0-based positions in the file of features with the given ids."""
-    if len(fids) == total:
-        return np.arange(total)
-    _, every, _, _ = pyogrio.raw.read(
-        path, layer=layer, columns=[], read_geometry=False, return_fids=True
-    )
-    order = np.argsort(every, kind="stable")
-    return order[np.searchsorted(every, fids, sorter=order)]
+def _looked_through(file: FootprintFile) -> Iterator[_Found]:
+    """Every block of a file: cleaned, placed, and compared with the grid and the area."""
+    corners, known, crs = _corners(file.grid), _Ids(), file.grid.crs.to_wkt()
+    for raw in read_features(file.header, file.grid):
+        cleaned, reasons = _clean(raw.geometry)
+        if file.header.degrees:
+            _cut(cleaned, reasons)
+        placed = _project(cleaned, reasons, file.header.crs, file.grid)
+        usable = ~shapely.is_missing(placed)
+        on_grid = usable & shapely.intersects(placed, corners)
+        here = on_grid if file.area is None else on_grid & shapely.intersects(placed, file.area)
+        copies = known.again(raw.source_id, here)
+        yield _Found(raw, reasons, placed, usable, on_grid, here, copies, crs)
 
 
-def _bounds_in(grid: GeoBox, crs: str) -> tuple[float, float, float, float] | None:
-    """The grid's bounds in a file's CRS; None where they wrap around the earth."""
-    box = grid.extent.to_crs(crs, resolution=max(grid.shape) * abs(grid.affine.a) / 50).boundingbox
-    if not np.isfinite(box.bbox).all() or (box.crs and box.crs.geographic and box.span_x > 180):
-        return None
-    return tuple(box.bbox)
+class _Ids:
+    """Which identifiers came before, at eight bytes each."""
+
+    def __init__(self) -> None:
+        self.known = np.zeros(0, np.uint64)
+
+    def again(self, ids: list[str | None], wanted: np.ndarray) -> np.ndarray:
+        """Which of the wanted features repeat an identifier, bool."""
+        named = wanted & np.array([value is not None for value in ids], bool)
+        texts = np.array([value if value is not None else "" for value in ids], object)
+        digests = pd.util.hash_array(texts[named], categorize=False)
+        within = pd.Series(digests).duplicated().to_numpy()
+        copies = np.zeros(len(ids), bool)
+        copies[np.flatnonzero(named)] = within | np.isin(digests, self.known)
+        self.known = np.union1d(self.known, digests)
+        return copies
 
 
-def _source_ids(frame: gpd.GeoDataFrame) -> pd.Series:
-    """Each feature's own identifier as text; the file's feature number where no column has one."""
-    known = {str(name).lower(): name for name in frame.columns}
-    name = next((known[name] for name in ID_COLUMNS if name in known), None)
-    values = frame[name] if name is not None else frame.get("_fid", frame["position"])
-    if pd.api.types.is_float_dtype(values):
-        whole = values.dropna().mod(1).eq(0).all()
-        values = values.astype("Int64") if whole else values
-    return values.astype("string").astype(object).where(values.notna(), None)
+@dataclass
+class _Seen:
+    """What opening a file has to know of all its features."""
+
+    usable: int = 0
+    on_grid: int = 0
+    here: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    bounds: np.ndarray = field(default_factory=lambda: np.full(4, np.nan))
+
+    def add(self, found: _Found) -> None:
+        self.usable += int(found.usable.sum())
+        self.on_grid += int(found.on_grid.sum())
+        self.here += int(found.here.sum())
+        self.reasons.update(found.reasons[~found.usable].tolist())
+        bounds = shapely.bounds(found.raw.geometry)
+        low, high = np.fmin.reduce(bounds[:, :2]), np.fmax.reduce(bounds[:, 2:])
+        self.bounds[:2] = np.fmin(self.bounds[:2], low)
+        self.bounds[2:] = np.fmax(self.bounds[2:], high)
+
+    def refuse_none(self, file: FootprintFile) -> None:
+        """Refuse a file of which nothing is left, or nothing touches the grid or the area."""
+        if self.here:
+            return
+        path, total = str(file.path), file.header.total
+        if self.on_grid:
+            raise Refused(
+                f"None of the {self.on_grid} footprints of {path!r} on the image lies in the area "
+                "asked for. Check --footprints, --bbox and --aoi."
+            )
+        if self.reasons and not self.usable:
+            listed = "; ".join(f"{n} x {reason}" for reason, n in sorted(self.reasons.items()))
+            raise Refused(
+                f"Of the {total} features in {path!r} none is a usable polygon ({listed}). "
+                f"Give polygons to --footprints."
+            )
+        extent = _extent(file.header.bounds or self.bounds, file.header.crs)
+        mine = _extent(tuple(_corners(file.grid).bounds), file.grid.crs)
+        world = _extent(tuple(file.grid.geographic_extent.boundingbox.bbox), "EPSG:4326")
+        raise Refused(
+            f"None of the {total} footprints in {path!r} overlaps the images: the footprints "
+            f"span {extent}; the images span {mine}, which is {world}. Check --footprints."
+        )
 
 
 def _clean(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,6 +263,16 @@ def _clean(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return good, reasons
 
 
+def _cut(geometry: np.ndarray, reasons: np.ndarray) -> None:
+    """Cut polygons in degrees that jump across the antimeridian, which else span the earth."""
+    there = np.flatnonzero(~shapely.is_missing(geometry))
+    cut = split_antimeridian(geometry[there])
+    changed = there[cut != geometry[there]]
+    geometry[there] = cut
+    plain = changed[reasons[changed] == ""]
+    reasons[plain] = "crosses the antimeridian; cut there"
+
+
 def _project(geometry: np.ndarray, reasons: np.ndarray, crs: object, grid: GeoBox) -> np.ndarray:
     """Polygons in the grid's CRS; what has no place there becomes None with a reason."""
     placed = gpd.GeoSeries(geometry, crs=crs).to_crs(grid.crs.to_wkt()).to_numpy().copy()
@@ -218,63 +287,6 @@ def _project(geometry: np.ndarray, reasons: np.ndarray, crs: object, grid: GeoBo
 def _corners(grid: GeoBox) -> shapely.Geometry:
     """The grid's outline in its own CRS."""
     return shapely.Polygon([tuple(point) for point in grid.extent.exterior.coords])
-
-
-def _problems(
-    raw: gpd.GeoDataFrame,
-    reasons: np.ndarray,
-    usable: np.ndarray,
-    here: np.ndarray,
-    copies: gpd.GeoDataFrame,
-) -> pd.DataFrame:
-    """What was not right with features, in the order of the file."""
-    told = (reasons != "") & (here | ~usable)
-    wrong = pd.DataFrame(
-        {
-            "position": raw["position"].to_numpy()[told],
-            "source_id": raw["source_id"].to_numpy()[told],
-            "kept": usable[told],
-            "reason": reasons[told],
-        }
-    )
-    twice = copies[["position", "source_id"]].assign(kept=True, reason="id used before; kept")
-    both = pd.concat([wrong, pd.DataFrame(twice)], ignore_index=True) if len(twice) else wrong
-    return both.sort_values(["position", "reason"], kind="stable").reset_index(drop=True)
-
-
-def _refuse_no_crs(path: Path, crs: object) -> None:
-    if crs is None:
-        raise Refused(
-            f"The footprints {str(path)!r} do not say which CRS their coordinates are in. Save "
-            f"them with one (for a shapefile, add its .prj) and give that file to --footprints."
-        )
-
-
-def _refuse_none(
-    path: Path,
-    grid: GeoBox,
-    in_file: int,
-    usable: np.ndarray,
-    here: np.ndarray,
-    reasons: np.ndarray,
-    extent: str,
-) -> None:
-    """Refuse a file of which nothing is left, or nothing touches the grid."""
-    if here.any():
-        return
-    if len(usable) and not usable.any():
-        found, counted = np.unique(reasons.astype(str), return_counts=True)
-        listed = "; ".join(f"{n} x {reason}" for reason, n in zip(found, counted, strict=True))
-        raise Refused(
-            f"Of the {in_file} features in {str(path)!r} none is a usable polygon ({listed}). "
-            f"Give polygons to --footprints."
-        )
-    mine = _extent(tuple(_corners(grid).bounds), grid.crs)
-    world = _extent(tuple(grid.geographic_extent.boundingbox.bbox), "EPSG:4326")
-    raise Refused(
-        f"None of the {in_file} footprints in {str(path)!r} overlaps the images: the footprints "
-        f"span {extent}; the images span {mine}, which is {world}. Check --footprints."
-    )
 
 
 def _extent(bounds: object, crs: object) -> str:

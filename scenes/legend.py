@@ -1,7 +1,9 @@
 """The one legend: what each damage code means, how it looks, and what other schemes call it.
 
 This is an aftermap convention. Its four levels follow the order of the xBD data set; the crosswalk
-says which grade of another scheme comes closest, not that the two are measured the same way.
+says which grade of another scheme comes closest, not that the two are measured the same way. Words
+of other schemes are spelt as in their own products; where a scheme has no word, the export says so
+in plain ones.
 """
 
 from __future__ import annotations
@@ -13,8 +15,14 @@ from .errors import UsageError
 TITLE = "aftermap convention"
 """What the legend calls itself wherever it is shown."""
 
-VERSION = "1"
-"""Raised whenever a code, a meaning or a colour changes."""
+VERSION = "2"
+"""Raised whenever a code, a meaning, a colour or a crosswalk changes."""
+
+FEMA_DEGREES = ("Affected", "Minor", "Major", "Destroyed", "Inaccessible")
+"""The degrees of FEMA preliminary damage assessments; two of them cannot be seen in an image.
+
+Affected is mostly cosmetic, and Inaccessible is about roads: neither is ever given here.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,13 @@ class Entry:
     xbd: str = ""
     """Closest label of the xBD data set."""
     copernicus: str = ""
-    """Closest grade of Copernicus EMS rapid mapping."""
+    """Closest grade (`damage_gra`) of Copernicus EMS rapid mapping."""
     unosat: str = ""
     """Closest class of UNOSAT damage assessments."""
+    unosat_code: int | None = None
+    """Number of that class in UNOSAT's `Main_Damage_Site_Class`."""
     fema: str = ""
-    """Closest degree of FEMA preliminary damage assessments."""
+    """Closest degree of FEMA preliminary damage assessments, or why there is none."""
 
     @property
     def hex(self) -> str:
@@ -63,8 +73,9 @@ LEGEND: tuple[Entry, ...] = (
         (0, 158, 115),
         xbd="no-damage",
         copernicus="No visible damage",
-        unosat="No visible damage",
-        fema="Not affected or affected",
+        unosat="No Visible Damage",
+        unosat_code=6,
+        fema="No visible damage",
     ),
     Entry(
         2,
@@ -74,7 +85,8 @@ LEGEND: tuple[Entry, ...] = (
         (240, 228, 66),
         xbd="minor-damage",
         copernicus="Possibly damaged",
-        unosat="Possible or moderate damage",
+        unosat="Moderate Damage",
+        unosat_code=3,
         fema="Minor",
     ),
     Entry(
@@ -84,7 +96,8 @@ LEGEND: tuple[Entry, ...] = (
         (230, 126, 0),
         xbd="major-damage",
         copernicus="Damaged",
-        unosat="Severe damage",
+        unosat="Severe Damage",
+        unosat_code=2,
         fema="Major",
     ),
     Entry(
@@ -95,6 +108,7 @@ LEGEND: tuple[Entry, ...] = (
         xbd="destroyed",
         copernicus="Destroyed",
         unosat="Destroyed",
+        unosat_code=1,
         fema="Destroyed",
     ),
     Entry(
@@ -102,8 +116,11 @@ LEGEND: tuple[Entry, ...] = (
         "Damaged, level not graded",
         "A change that reads as damage, from a method that does not tell levels apart.",
         (136, 46, 114),
-        copernicus="Damaged (grade not given)",
-        unosat="Damage (class not given)",
+        xbd="un-classified",
+        copernicus="Damaged",
+        unosat="Damage",
+        unosat_code=13,
+        fema="Damaged, degree not given",
     ),
     Entry(
         255,
@@ -113,9 +130,9 @@ LEGEND: tuple[Entry, ...] = (
         (140, 140, 140),
         hatched=True,
         xbd="un-classified",
-        copernicus="Not analysed",
+        copernicus="Not Analysed",
         unosat="Not analysed",
-        fema="Inaccessible",
+        fema="Not analysed",
     ),
 )
 """All codes, in ascending order."""

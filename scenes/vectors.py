@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
-from xml.sax.saxutils import quoteattr
 
 import geopandas as gpd
 import numpy as np
@@ -23,7 +25,8 @@ import pyogrio
 import shapely
 
 from .errors import AftermapError
-from .legend import LEGEND, TITLE, VERSION, Entry
+from .legend import TITLE, VERSION
+from .styles import Style, default_styles
 
 Table: TypeAlias = "pd.DataFrame | Iterable[pd.DataFrame]"
 
@@ -32,6 +35,16 @@ ROW_GROUP = 65_536
 
 _DATE = "2000-01-01T00:00:00.000Z"
 """The date that GDAL writes into every GeoPackage, so that two runs give the same bytes."""
+
+_FAILURES = (
+    OSError,
+    pa.ArrowException,
+    sqlite3.Error,
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+)
+"""What writing raises when the disk is full or the folder is gone."""
 
 _STYLES = "layer_styles"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -45,22 +58,39 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(part)
         yield part
         os.replace(part, path)
-    except (OSError, pyogrio.errors.DataSourceError, pa.ArrowException) as error:
+    except _FAILURES as error:
         raise AftermapError(
             f"{str(path)!r} could not be written: {error}. Free space on the disk or make the "
-            f"folder writable, and run the same command again; finished chunks are kept."
+            f"folder writable, and run the same command again; what is finished is kept."
         ) from error
     finally:
         _remove(part)
 
 
-def write_geopackage(
-    path: Path, tables: Mapping[str, Table], styles: Mapping[str, str] | None = None
-) -> None:
-    """Write tables as layers of one GeoPackage, in order, with QGIS styles.
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` that takes its place when all went well, else is removed.
 
-    Frames without a geometry become plain tables. `styles` maps layers to QML, which lands in
-    `layer_styles`; by default every table that has a style here gets it.
+    A folder that stood there is removed with all that is in it: the caller has looked inside.
+    """
+    old = path.with_name(f".{path.name}.old")
+    with replacing(path) as part:
+        part.mkdir(parents=True)
+        yield part
+        _remove(old)
+        if path.exists():
+            os.replace(path, old)
+    _remove(old)
+
+
+def write_geopackage(
+    path: Path, tables: Mapping[str, Table], styles: Mapping[str, Style] | None = None
+) -> None:
+    """Write tables as layers of one GeoPackage, in order, with styles for QGIS and others.
+
+    Frames without a geometry become plain tables, frames of points layers of points, all others
+    layers of multipolygons. `styles` maps layers to styles, which land in `layer_styles`; by
+    default every table that has a style here gets it.
     """
     with replacing(path) as part, _fixed_date():
         located: dict[str, str | None] = {}
@@ -116,22 +146,53 @@ def read_blocks(path: Path, rows: int = ROW_GROUP) -> Iterator[gpd.GeoDataFrame]
             yield _frame(schema.empty_table(), crs)
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
+def write_csv(path: Path, table: Table) -> None:
     """Write a plain table as CSV; text that a spreadsheet would run as a formula is quoted off."""
-    with replacing(path) as part:
-        safe = frame.apply(lambda column: column.map(_cell))
-        safe.to_csv(part, index=False, lineterminator="\n")
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        for number, block in enumerate(_blocks(table)):
+            safe = pd.DataFrame({name: block[name].map(_cell) for name in block.columns})
+            safe.to_csv(file, index=False, header=number == 0, lineterminator="\n")
 
 
-def default_styles() -> dict[str, str]:
-    """QML for the layers of a run, from the legend."""
-    classes = [entry for entry in LEGEND if entry.code != 0]
-    ungraded = [entry for entry in LEGEND if entry.code == 5]
-    return {
-        "buildings": _qml(classes),
-        "damage_areas": _qml(ungraded),
-        "not_analysed": _single_qml(LEGEND[-1]),
-    }
+def write_stream(
+    path: Path, blocks: Iterable[gpd.GeoDataFrame], driver: str, layer: str, **options: str
+) -> None:
+    """Write frames as one layer with a GDAL driver that cannot append, a block at a time.
+
+    `options` are GDAL's creation options. The first frame says the columns and the CRS. The file
+    is written where it is told to be: the caller replaces what was there.
+    """
+    feed = iter(blocks)
+    first = next(feed)
+    rows = _wkb_table(first)
+
+    failures: list[Exception] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows.to_batches()
+            for block in feed:
+                yield from _wkb_table(block).cast(rows.schema).to_batches()
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    with _fixed_date(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Normalized/laundered field name", RuntimeWarning)
+        try:
+            pyogrio.raw.write_arrow(
+                pa.RecordBatchReader.from_batches(rows.schema, batches()),
+                path,
+                layer=layer,
+                driver=driver,
+                geometry_name="geometry",
+                geometry_type="MultiPolygon",
+                crs=first.crs.to_wkt(),
+                **options,
+            )
+        except Exception as error:
+            # GDAL says only that the stream broke; what broke it says why.
+            raise failures[0] if failures else error from error
 
 
 def _cell(value: object) -> object:
@@ -163,7 +224,9 @@ def _write_layer(path: Path, name: str, table: Table) -> str | None:
         options["append"] = path.exists() if number == 0 else True
         if isinstance(block, gpd.GeoDataFrame):
             column = "geom"
-            options |= {"geometry_type": "MultiPolygon", "promote_to_multi": True}
+            points = len(block) > 0 and bool((block.geom_type == "Point").all())
+            kind = "Point" if points else "MultiPolygon"
+            options |= {"geometry_type": kind, "promote_to_multi": not points}
         pyogrio.write_dataframe(_plain_types(block), path, **options)
     return column
 
@@ -178,69 +241,22 @@ def _plain_types(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(blank, "str")) if blank else frame
 
 
-def _style_row(layer: str, column: str, qml: str) -> dict[str, object]:
-    """A row of the table in which QGIS looks for a layer's default style."""
+def _style_row(layer: str, column: str, style: Style) -> dict[str, object]:
+    """A row of the table in which QGIS and GeoServer look for a layer's default style."""
     return {
         "f_table_catalog": "",
         "f_table_schema": "",
         "f_table_name": layer,
         "f_geometry_column": column,
         "styleName": layer,
-        "styleQML": qml,
-        "styleSLD": "",
+        "styleQML": style.qml,
+        "styleSLD": style.sld,
         "useAsDefault": True,
         "description": f"{TITLE}, version {VERSION}",
         "owner": "",
         "ui": "",
         "update_time": pd.Timestamp(_DATE),
     }
-
-
-def _qml(entries: list[Entry]) -> str:
-    """A QGIS style that colours by `damage_class`."""
-    categories = "".join(
-        f'<category value="{entry.code}" type="long" symbol="{k}" render="true" '
-        f"label={quoteattr(entry.name)}/>"
-        for k, entry in enumerate(entries)
-    )
-    symbols = "".join(_symbol(str(k), entry) for k, entry in enumerate(entries))
-    return _document(
-        f'<renderer-v2 type="categorizedSymbol" attr="damage_class" enableorderby="0">'
-        f"<categories>{categories}</categories><symbols>{symbols}</symbols></renderer-v2>"
-    )
-
-
-def _single_qml(entry: Entry) -> str:
-    """A QGIS style that draws everything like one row of the legend."""
-    return _document(
-        f'<renderer-v2 type="singleSymbol"><symbols>{_symbol("0", entry)}</symbols></renderer-v2>'
-    )
-
-
-def _document(renderer: str) -> str:
-    doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
-    return f'{doctype}<qgis version="3.28.0" styleCategories="Symbology">{renderer}</qgis>'
-
-
-def _symbol(name: str, entry: Entry) -> str:
-    """A fill in the entry's colour, or stripes in it."""
-    red, green, blue = entry.rgb
-    options = {
-        "color": f"{red},{green},{blue},{255 if entry.hatched else 190}",
-        "style": "b_diagonal" if entry.hatched else "solid",
-        "outline_color": f"{red // 2},{green // 2},{blue // 2},255",
-        "outline_width": "0.2",
-        "outline_width_unit": "MM",
-        "outline_style": "solid",
-    }
-    listed = "".join(
-        f'<Option name={quoteattr(key)} type="QString" value={quoteattr(value)}/>'
-        for key, value in options.items()
-    )
-    return (
-        f'<symbol type="fill" name="{name}" alpha="1"><layer class="SimpleFill" enabled="1">'
-        f'<Option type="Map">{listed}</Option></layer></symbol>'
-    )
 
 
 def _regrouped(blocks: Iterable[pd.DataFrame], rows: int) -> Iterator[gpd.GeoDataFrame]:
@@ -262,14 +278,32 @@ def _regrouped(blocks: Iterable[pd.DataFrame], rows: int) -> Iterator[gpd.GeoDat
 
 def _arrow(block: gpd.GeoDataFrame, bounds: np.ndarray) -> pa.Table:
     """A block as an Arrow table: plain columns, WKB, and the bounds of each row."""
-    plain = pd.DataFrame(_plain_types(block.drop(columns=block.geometry.name)))
-    table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
-    fields = [pa.field(name, _narrow(table.schema.field(name).type)) for name in table.column_names]
-    table = table.cast(pa.schema(fields))
+    table = _plain_arrow(block)
     wkb = pa.array(shapely.to_wkb(block.geometry.to_numpy()), pa.binary())
     corners = [pa.array(bounds[:, k], pa.float64()) for k in range(4)]
     box = pa.StructArray.from_arrays(corners, ["xmin", "ymin", "xmax", "ymax"])
     return table.append_column("geometry", wkb).append_column("bbox", box)
+
+
+def _wkb_table(block: gpd.GeoDataFrame) -> pa.Table:
+    """A block as GDAL takes it from Arrow: plain columns and multipolygons marked as WKB."""
+    shapes = block.geometry.to_numpy()
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    multi = np.full(len(shapes), shapely.MultiPolygon(), dtype=object)
+    if len(parts):
+        kept = np.unique(owner)
+        multi[kept] = shapely.multipolygons(parts, indices=owner)[kept]
+    mark = {"ARROW:extension:name": "geoarrow.wkb"}
+    field = pa.field("geometry", pa.binary(), metadata=mark)
+    return _plain_arrow(block).append_column(field, pa.array(shapely.to_wkb(multi), pa.binary()))
+
+
+def _plain_arrow(block: gpd.GeoDataFrame) -> pa.Table:
+    """The columns without geometry, text as text."""
+    plain = pd.DataFrame(_plain_types(block.drop(columns=block.geometry.name)))
+    table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+    fields = [pa.field(name, _narrow(table.schema.field(name).type)) for name in table.column_names]
+    return table.cast(pa.schema(fields))
 
 
 def _narrow(kind: pa.DataType) -> pa.DataType:
@@ -295,7 +329,9 @@ def _geo(crs: object, extent: np.ndarray) -> dict[str, object]:
 
 def _frame(table: pa.Table, crs: object) -> gpd.GeoDataFrame:
     """An Arrow table read back as a frame with geometry."""
-    plain = table.drop_columns(["geometry"]).to_pandas()
+    # As "boolean", for with a null among them True and False would become objects.
+    kinds = {pa.bool_(): pd.BooleanDtype()}
+    plain = table.drop_columns(["geometry"]).to_pandas(types_mapper=kinds.get)
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     return gpd.GeoDataFrame(plain, geometry=shapes, crs=crs)
 
@@ -303,4 +339,7 @@ def _frame(table: pa.Table, crs: object) -> gpd.GeoDataFrame:
 def _remove(part: Path) -> None:
     """Remove a temporary file and what SQLite may have left beside it."""
     for leftover in (part, part.with_name(f"{part.name}-journal")):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)

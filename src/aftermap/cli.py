@@ -41,6 +41,13 @@ Weights = Annotated[
 Footprints = Annotated[
     Path | None, typer.Option(help="Building polygons in any vector format and CRS.")
 ]
+FootprintsOn = Annotated[
+    str,
+    typer.Option(
+        help="Image that the footprints were drawn on, before or after: those of before are moved "
+        "by the measured shift."
+    ),
+]
 Aoi = Annotated[Path | None, typer.Option(help="Polygons of the area to analyse, in any CRS.")]
 Bbox = Annotated[
     tuple[float, float, float, float] | None,
@@ -72,6 +79,27 @@ Coregister = Annotated[
 MatchColour = Annotated[
     bool,
     typer.Option("--match-colour", help="Match the before image's colours to the after image's."),
+]
+Rule = Annotated[
+    str,
+    typer.Option(help="How pixels become a building's class: majority, worst, mean, threshold."),
+]
+DamageThreshold = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Damaged share for --rule threshold. Default: 0.5."),
+]
+Flags = Annotated[
+    tuple[float, float],
+    typer.Option(
+        metavar="LOW HIGH", help="Damage scores of possibly and of likely damaged buildings."
+    ),
+]
+MinArea = Annotated[
+    float, typer.Option(metavar="M2", help="Smaller detected buildings are left out.")
+]
+Regularise = Annotated[
+    bool,
+    typer.Option("--regularise", help="Draw the outlines of detected buildings right-angled."),
 ]
 ChunkSize = Annotated[
     int | None,
@@ -117,6 +145,7 @@ def assess(
     method: Method = DEFAULT,
     weights: Weights = None,
     footprints: Footprints = None,
+    footprints_on: FootprintsOn = "before",
     aoi: Aoi = None,
     bbox: Bbox = None,
     grid: Grid = "post",
@@ -127,6 +156,11 @@ def assess(
     gcps: Gcps = False,
     coregister: Coregister = False,
     match_colour: MatchColour = False,
+    rule: Rule = "majority",
+    damage_threshold: DamageThreshold = None,
+    flags: Flags = (0.3, 0.7),
+    min_area: MinArea = 15.0,
+    regularise: Regularise = False,
     chunk: ChunkSize = None,
     halo: Halo = None,
     cluster: Cluster = "local",
@@ -179,6 +213,36 @@ def plan(
     from aftermap.cluster.command import run_assess
 
     raise typer.Exit(run_assess(dict(locals()) | {"dry_run": True}))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "aftermap export run --to cems\n\n"
+    "aftermap export run --to xbd -o labels\n\n"
+    "aftermap export run --to shapefile -o map.zip --overwrite"
+)
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="cems, unosat, xbd, fema, coco, geojson, flatgeobuf, pmtiles, shapefile or csv.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="File or folder. Default: RUN-FORMAT beside RUN."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export of the same kind.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a finished run as other tools and agencies want it, and say what that leaves out."""
+    from aftermap.cluster.command import run_export
+
+    run_export(run, to, out, overwrite, as_json)
 
 
 @app.command(
@@ -260,6 +324,53 @@ def demo(
     from aftermap.cluster.demo import run_demo
 
     print(run_demo(out, size=size, seed=seed))
+
+
+Finished = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "aftermap audit run -n 100\n\n"
+    "aftermap audit run --answers run/audit/checklist.csv"
+)
+def audit(
+    run: Finished,
+    count: Annotated[int, typer.Option("-n", "--count", help="Buildings to draw.")] = 50,
+    seed: Annotated[int, typer.Option(help="Same seed, same buildings.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the checklist; default RUN/audit.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Filled-in checklist to conclude from.")
+    ] = None,
+) -> None:
+    """Draw buildings at random for a person to check; from the answers, correct the totals."""
+    from aftermap.cluster.audit import conclude, draw
+
+    print((draw(run, count, seed, out) if answers is None else conclude(run, answers)).text())
+
+
+@app.command(
+    epilog="Example:\n\naftermap calibrate run --labels surveyed.geojson --column grade -o weights"
+)
+def calibrate(
+    run: Finished,
+    labels: Annotated[
+        Path, typer.Option(help="Buildings with known damage: polygons or points, any CRS.")
+    ],
+    column: Annotated[
+        str, typer.Option(help="Column with the levels: 1-4, or names as in xBD.")
+    ] = "damage_class",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for weights and card; default RUN/calibrated."),
+    ] = None,
+) -> None:
+    """Make a method's probabilities mean what they say, from buildings whose damage is known."""
+    from aftermap.cluster.calibrate import calibrate
+
+    print(calibrate(run, labels, column, out).text())
 
 
 @app.command()

@@ -16,11 +16,12 @@ import shapely
 from affine import Affine
 from aftermap.cluster.finish import FinishJob, finish
 from aftermap.kernels.buildings import BUILDING_COLUMNS, Origin, Rules
-from aftermap.scenes.footprints import Footprints, read_footprints
+from aftermap.scenes.footprints import FootprintFile, open_footprints
 from aftermap.scenes.layer import Layer
 from aftermap.scenes.plan import Plan, Window
 from aftermap.scenes.store import Store
 from odc.geo.geobox import GeoBox
+from pyproj import Geod
 
 PROBABILITIES = (
     "damage_probability", "building_probability", "p_none", "p_minor", "p_major", "p_destroyed",
@@ -71,16 +72,16 @@ def job(folder: Path, graded: bool, chunk: int = 64, **more: Any) -> FinishJob:
             here = slice(part.row0, part.row1), slice(part.col0, part.col1)
             store.write(part, {name: values[name][here] for name in values})
     sources = pd.DataFrame({"path": ["=pre.tif", "<post>.tif"], "role": ["pre", "post"]})
-    rules = Rules(graded, 0.5)
+    rules = more.pop("rules", Rules(graded, 0.5))
     return FinishJob(folder, store, grid, rules, ORIGIN, "sc", sources=sources, **more)
 
 
-def given(tmp_path: Path) -> Footprints:
+def given(tmp_path: Path) -> FootprintFile:
     boxes = [shapely.box(316000 + x, 4161900, 316008 + x, 4161910) for x in range(0, 160, 20)]
     frame = gpd.GeoDataFrame({"osm_id": range(8)}, geometry=boxes, crs="EPSG:32637")
     frame.to_file(tmp_path / "osm.gpkg")
     grid = GeoBox((300, 340), GRID, "EPSG:32637")
-    return read_footprints(tmp_path / "osm.gpkg", grid)
+    return open_footprints(tmp_path / "osm.gpkg", grid)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,27 @@ def test_a_graded_run_without_footprints(tmp_path: Path) -> None:
     assert layers == {
         "buildings", "damage_areas", "aoi", "not_analysed", "sources", "summary", "layer_styles",
     }  # fmt: skip
+
+
+def test_right_angles_change_outlines_and_areas_and_nothing_else(tmp_path: Path) -> None:
+    finish(job(tmp_path / "plain", True), across)
+    plain = gpd.read_parquet(tmp_path / "plain" / "buildings.parquet")
+    seen = []
+    for chunk in (64, 352):
+        folder = tmp_path / str(chunk)
+        finish(job(folder, True, chunk, rules=Rules(True, 0.5, regularise=True)), across)
+        seen.append({name: (folder / name).read_bytes() for name in FILES})
+    assert seen[0] == seen[1]
+    table = gpd.read_parquet(tmp_path / "64" / "buildings.parquet")
+    drawn = ["area_m2", "geometry", "bbox"]
+    assert table.drop(columns=drawn, errors="ignore").equals(
+        plain.drop(columns=drawn, errors="ignore")
+    )
+    corners = [int(shapely.get_num_coordinates(each.geometry).sum()) for each in (plain, table)]
+    assert corners[1] < corners[0]
+    geod = Geod(ellps="WGS84")
+    areas = [abs(geod.geometry_area_perimeter(g)[0]) for g in table.geometry.to_crs("EPSG:4326")]
+    np.testing.assert_allclose(table["area_m2"], areas, atol=0.01)
 
 
 def test_a_binary_run_without_footprints_writes_areas_only(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ GRADED = (
 BINARY = ("damage", "damage_probability")
 ORIGIN = Origin("m", None, "run", "pre.tif", "post.tif", None, "2023-02-08", 0.5, 1.5, None, 0.9)
 CRS = "EPSG:32637"
-DESIGNED = ["building_id", "source_id", "footprint_source", "damage_class", "p_none", "p_minor", "p_major", "p_destroyed", "damage_score", "damage_frac", "valid_frac", "shift_x_m", "shift_y_m", "align_conf", "pre_image", "post_image", "pre_date", "post_date", "gsd_m", "method", "weights_sha256", "run_id", "det_method", "area_m2", "geometry"]  # fmt: skip
+DESIGNED = ["building_id", "source_id", "footprint_source", "damage_class", "p_none", "p_minor", "p_major", "p_destroyed", "damage_score", "damage_frac", "valid_frac", "shift_x_m", "shift_y_m", "align_conf", "pre_image", "post_image", "pre_date", "post_date", "gsd_m", "method", "weights_sha256", "run_id", "det_method", "area_m2", "likely_damaged", "possibly_damaged", "geometry"]  # fmt: skip
 
 
 def counts(layers: tuple[str, ...], *rows: dict[str, int]) -> np.ndarray:

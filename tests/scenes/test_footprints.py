@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from aftermap.scenes import footprints
+from aftermap.scenes import footprint_file, footprints
 from aftermap.scenes.errors import Refused
-from aftermap.scenes.footprints import read_footprints
+from aftermap.scenes.footprints import open_footprints, read_footprints
 from odc.geo.geobox import GeoBox
 
 WEST, NORTH = 316000.0, 4162000.0
 GRID = GeoBox((200, 300), Affine(0.5, 0, WEST, 0, -0.5, NORTH), "EPSG:32637")
+
+
+GML = """<?xml version="1.0"?>
+<c:collection xmlns:c="urn:c" xmlns:gml="http://www.opengis.net/gml">
+<gml:featureMember><c:house fid="h1"><c:id>7</c:id><c:shape>
+<gml:Polygon srsName="EPSG:32637"><gml:exterior><gml:Ring><gml:curveMember><gml:Curve><gml:segments>
+<gml:Arc><gml:posList>{x0} {y0} {xm} {up} {x1} {y0}</gml:posList></gml:Arc>
+<gml:Arc><gml:posList>{x1} {y0} {xm} {down} {x0} {y0}</gml:posList></gml:Arc>
+</gml:segments></gml:Curve></gml:curveMember></gml:Ring></gml:exterior></gml:Polygon>
+</c:shape></c:house></gml:featureMember></c:collection>"""
+"""A round house of 10 m, in arcs."""
 
 
 def box(x: float, y: float, size: float = 10) -> shapely.Polygon:
@@ -103,7 +114,7 @@ def test_what_is_wrong_is_repaired_or_listed(tmp_path: Path) -> None:
 def test_a_large_file_is_read_around_the_grid_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(footprints, "WHOLE_FILE", 5)
+    monkeypatch.setattr(footprint_file, "WHOLE_FILE", 5)
     shapes = [box(5000 + 20 * k, 0) for k in range(20)]
     shapes[11], shapes[17] = box(10, 10), box(60, 60)
     path = saved(tmp_path / "a.gpkg", shapes, name=[f"n{k}" for k in range(20)])
@@ -111,6 +122,89 @@ def test_a_large_file_is_read_around_the_grid_only(
     assert found.frame["position"].tolist() == [11, 17]
     assert found.counts["outside"] == 18
     assert found.frame["source_id"].tolist() == ["12", "18"]  # GeoPackage numbers from 1
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.shp", "a.parquet"])
+def test_blocks_add_up_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    shapes = [box(5 + 4 * (k % 30), 5 + 4 * (k // 30), 3) for k in range(50)]
+    shapes[:8] = [box(900, 900)] * 8  # a block of which nothing is kept
+    shapes[20] = shapely.Polygon([(WEST, NORTH), (WEST + 9, NORTH - 9), (WEST + 9, NORTH), (WEST, NORTH - 9)])  # fmt: skip
+    ids = [k % 40 for k in range(50)]
+    path = saved(tmp_path / name, shapes, osm_id=ids)
+    whole = read_footprints(path, GRID)
+    monkeypatch.setattr(footprint_file, "BLOCK", 7)
+    file = open_footprints(path, GRID)
+    sizes = [len(block.frame) for block in file.blocks()]
+    assert len(sizes) >= 7
+    assert (min(sizes), max(sizes)) == (0, 7)
+    cut = read_footprints(path, GRID)
+    assert cut.frame.equals(whole.frame)
+    assert cut.problems.equals(whole.problems)
+    assert cut.counts == whole.counts
+    assert cut.counts["duplicate_ids"] == 2
+    assert cut.frame["source_id"].tolist() == [str(k) for k in ids[8:]]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32636", "EPSG:3035", "EPSG:4978"])
+def test_any_crs_on_the_ground_lands_in_the_same_place(tmp_path: Path, crs: str) -> None:
+    frame = gpd.GeoDataFrame({"id": [1, 2]}, geometry=[box(20, 30), box(60, 5)], crs="EPSG:32637")
+    path = tmp_path / "a.parquet"
+    if crs == "EPSG:4978":  # metres from the middle of the earth: no map
+        frame.set_crs(crs, allow_override=True).to_parquet(path)
+        with pytest.raises(Refused, match=r"cannot be placed|overlaps"):
+            read_footprints(path, GRID)
+        return
+    frame.to_crs(crs).to_parquet(path)
+    found = read_footprints(path, GRID).frame.geometry.to_numpy()
+    assert shapely.hausdorff_distance(found, frame.geometry.to_numpy()).max() < 0.01
+
+
+def test_an_area_without_footprints_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.gpkg", [box(5, 5), box(40, 40)], id=[1, 2])
+    found = open_footprints(path, GRID, box(38, 38, 4))
+    (block,) = found.blocks()
+    assert block.frame["position"].tolist() == [1]
+    with pytest.raises(Refused, match=r"None of the 2 footprints .* lies in the area"):
+        open_footprints(path, GRID, box(100, 60))
+
+
+def test_a_house_on_the_antimeridian_is_cut_and_does_not_span_the_earth(tmp_path: Path) -> None:
+    jump = shapely.Polygon([(179.9999, -16), (-179.9999, -16), (-179.9999, -16.0002), (179.9999, -16.0002)])  # fmt: skip
+    split = shapely.MultiPolygon(
+        [shapely.box(179.9999, -16.001, 180, -16.0008), shapely.box(-180, -16.001, -179.9999, -16.0008)]
+    )  # fmt: skip
+    path = saved(tmp_path / "a.geojson", [jump, split], "EPSG:4326", id=[1, 2])
+    grid = GeoBox.from_bbox((176.0, -18.0, 178.0, -15.0), "EPSG:4326", resolution=0.01)
+    with pytest.raises(Refused, match="None of the 2 footprints"):
+        read_footprints(path, grid)  # it lies two degrees away, and not on every meridian
+    beside = GeoBox.from_bbox((179.0, -16.01, 180.0, -15.99), "EPSG:4326", resolution=0.0001)
+    found = read_footprints(path, beside)
+    assert reasons(found) == {0: "crosses the antimeridian; cut there"}
+    np.testing.assert_allclose(found.frame.geometry.area, 2e-4 * 2e-4, rtol=1e-6)
+    # Fiji's own grid goes across: there the house is whole.
+    fiji = GeoBox.from_bbox((2_000_000, 3_900_000, 2_300_000, 4_300_000), "EPSG:3460", resolution=100)  # fmt: skip
+    areas = shapely.area(read_footprints(path, fiji).frame.geometry.to_numpy())
+    metres = gpd.GeoSeries([shapely.box(-1e-4, -16.0002, 1e-4, -16)], crs="EPSG:4326")
+    truth = metres.to_crs("EPSG:6933").area[0]  # equal area, and the same width at any longitude
+    np.testing.assert_allclose(areas, truth, rtol=2e-3)
+
+
+def test_ids_keep_their_digits(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.gpkg", [box(5, 5), box(20, 5)], uid=[2**60 + 1, 7])
+    assert read_footprints(path, GRID).frame["source_id"].tolist() == [str(2**60 + 1), "7"]
+    path = saved(tmp_path / "b.gpkg", [box(5, 5), box(20, 5)], uid=[1.5, 2.0])
+    assert read_footprints(path, GRID).frame["source_id"].tolist() == ["1.5", "2"]
+
+
+def test_arcs_become_chains(tmp_path: Path) -> None:
+    x, y = WEST + 50, NORTH - 50
+    gml = GML.format(x0=x, y0=y, x1=x + 10, xm=x + 5, up=y + 5, down=y - 5)
+    path = tmp_path / "a.gml"
+    path.write_text(gml)
+    found = read_footprints(path, GRID)
+    np.testing.assert_allclose(found.frame.geometry.area, np.pi * 25, rtol=2e-3)
 
 
 def test_the_layer_named_buildings_wins(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from aftermap.scenes.errors import UsageError
 from aftermap.scenes.layer import NOT_ANALYSED
-from aftermap.scenes.legend import LEGEND, LEVELS, TITLE, UNGRADED, VERSION, colour_table, entry
+from aftermap.scenes.legend import (
+    FEMA_DEGREES,
+    LEGEND,
+    LEVELS,
+    TITLE,
+    UNGRADED,
+    VERSION,
+    colour_table,
+    entry,
+)
 
 # Linear-RGB simulation of deuteranopia (severity 1), Machado, Oliveira and Fernandes 2009.
 _DEUTERANOPIA = np.array(
@@ -31,6 +40,32 @@ def test_rows_are_named_defined_and_crosswalked() -> None:
         assert row.unosat
         assert row.fema
     assert entry(NOT_ANALYSED).hatched
+
+
+def test_words_of_other_schemes_are_theirs() -> None:
+    coded = {row.code: row for row in LEGEND if row.code}
+    grades = {"Destroyed", "Damaged", "Possibly damaged", "No visible damage", "Not Analysed"}
+    assert {row.copernicus for row in coded.values()} == grades
+    classes = {row.unosat_code: row.unosat for row in coded.values() if row.code != NOT_ANALYSED}
+    assert classes == {
+        1: "Destroyed",
+        2: "Severe Damage",
+        3: "Moderate Damage",
+        6: "No Visible Damage",
+        13: "Damage",
+    }
+    assert [entry(level).xbd for level in LEVELS] == [
+        "no-damage",
+        "minor-damage",
+        "major-damage",
+        "destroyed",
+    ]
+    assert {entry(UNGRADED).xbd, entry(NOT_ANALYSED).xbd} == {"un-classified"}
+
+
+def test_nothing_is_called_affected_or_inaccessible_that_was_only_seen_from_above() -> None:
+    given = {row.fema for row in LEGEND} & set(FEMA_DEGREES)
+    assert given == {"Minor", "Major", "Destroyed"}
 
 
 def test_an_unknown_code_is_refused_with_the_known_ones() -> None:

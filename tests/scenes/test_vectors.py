@@ -17,12 +17,13 @@ import shapely
 from aftermap.scenes.errors import AftermapError
 from aftermap.scenes.legend import LEGEND
 from aftermap.scenes.vectors import (
-    default_styles,
     read_blocks,
     replacing,
+    replacing_folder,
     write_csv,
     write_geopackage,
     write_geoparquet,
+    write_stream,
 )
 
 CRS = "EPSG:32637"
@@ -145,17 +146,60 @@ def test_qgis_finds_a_style_for_every_class(tmp_path: Path) -> None:
     assert len(list(root.iter("symbol"))) == len(labels)
 
 
-def test_styles_escape_what_they_are_given() -> None:
-    for style in default_styles().values():
-        assert ElementTree.fromstring(style).tag == "qgis"
-
-
 def test_formulas_in_csv_are_quoted_off(tmp_path: Path) -> None:
     frame = pd.DataFrame({"name": ["=1+1", "@x", "-2", "+3", 'plain, "q"'], "value": [-1.5] * 5})
     write_csv(tmp_path / "a.csv", frame)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[1:5] == ["'=1+1,-1.5", "'@x,-1.5", "'-2,-1.5", "'+3,-1.5"]
     assert lines[5] == '"plain, ""q""",-1.5'
+
+
+def test_csv_in_blocks_has_one_head(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"name": ["=a", "b", None], "value": [1.5, np.nan, 3.0]})
+    write_csv(tmp_path / "whole.csv", frame)
+    write_csv(tmp_path / "parts.csv", (frame.iloc[k : k + 1] for k in range(3)))
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (tmp_path / "whole.csv").read_text() == "name,value\n'=a,1.5\nb,\n,3.0\n"
+
+
+def test_flags_with_a_null_among_them_stay_flags(tmp_path: Path) -> None:
+    frame = buildings(3)
+    frame["likely"] = pd.array([True, None, False], dtype="boolean")
+    write_geoparquet(tmp_path / "a.parquet", frame)
+    (block,) = read_blocks(tmp_path / "a.parquet")
+    assert block["likely"].dtype == "boolean"
+    write_geopackage(tmp_path / "a.gpkg", {"buildings": [block]})
+    info = pyogrio.read_info(tmp_path / "a.gpkg", layer="buildings")
+    kinds = dict(zip(info["fields"], info["ogr_subtypes"], strict=True))
+    assert kinds["likely"] == "OFSTBoolean"
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one_only_when_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").touch()
+
+    def run_out_of_space() -> None:
+        with replacing_folder(path) as part:
+            (part / "new").touch()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(AftermapError, match="Free space on the disk"):
+        run_out_of_space()
+    assert [p.name for p in path.iterdir()] == ["old"]
+    with replacing_folder(path) as part:
+        (part / "new").touch()
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_stream_says_why_it_broke(tmp_path: Path) -> None:
+    def blocks() -> Iterator[gpd.GeoDataFrame]:
+        yield buildings(2)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_stream(tmp_path / "a.fgb", blocks(), "FlatGeobuf", "a")
 
 
 def test_a_failed_write_leaves_the_old_file_and_says_what_to_do(tmp_path: Path) -> None:
