@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rasters import texture, write_raster
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -25,3 +34,16 @@ def real() -> Path:
     if not (REAL / "imagery").is_dir():
         pytest.skip(f"real imagery is not at {REAL}")
     return REAL / "imagery"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that is on the machine already; the test is skipped where there is none."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    with driver.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=found, args=list(QUIET))
+        yield opened
+        opened.close()

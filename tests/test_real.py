@@ -9,11 +9,13 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from aftermap.cluster.client import connected
 from aftermap.models.checkpoint import bundled
 from aftermap.scenes.errors import Refused
 from aftermap.scenes.pair import make_pair
 from distributed import Client
+from exactextract import exact_extract
 from sklearn.metrics import roc_auc_score
 
 import aftermap as am
@@ -115,6 +117,39 @@ def test_zanzibar_is_refused_at_seven_centimetres_and_undamaged_against_itself(
     assert np.isin(run.layers["damage"].values, [2, 3, 4]).mean() < 0.002
     shift = run.record["shift"]
     assert (shift["rows_px"], shift["cols_px"]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["nairobi_1", "kampala_1", "banepa_1", "catanduanes_0"])
+def test_mapped_buildings_of_drone_mosaics_come_out_once_each_with_their_class(
+    name: str, real: Path, tmp_path: Path, client: Client
+) -> None:
+    image, given = real / f"{name}.tif", real / f"{name}_footprints.geojson"
+    run = am.assess(image, image, tmp_path / "run", resolution=0.5, client=client, footprints=given)
+    check_run(run)
+    buildings = run.buildings
+    with rasterio.open(run.path / "damage.tif") as source:
+        frame = shapely.box(*source.bounds)
+    mapped = gpd.read_file(given).to_crs(buildings.crs)
+    inside = mapped.geometry.intersects(frame)
+    assert len(buildings) == inside.sum()
+    assert buildings["building_id"].is_unique
+    assert buildings["building_id"].astype(int).tolist() == np.flatnonzero(inside).tolist()
+    # An independent count of the same pixels; away from the frame, as its share outside is 255.
+    whole = buildings[buildings.within(frame) & (buildings["damage_class"] != 255)]
+    counted = exact_extract(run.path / "damage.tif", whole, ["unique", "frac"])
+    same = []
+    for row, ours in zip(counted, whole["damage_class"], strict=True):
+        shares = dict(zip(row["properties"]["unique"], row["properties"]["frac"], strict=True))
+        shares.pop(0, None)
+        if shares:
+            same.append(max(shares, key=lambda code: shares[code]) == ours)
+    damaged = buildings["damage_class"].isin([2, 3, 4]).sum()
+    print(
+        f"\n{name} against itself: {buildings['damage_class'].value_counts().to_dict()}; "
+        f"{np.mean(same):.1%} of {len(same)} classes as exactextract has them"
+    )
+    assert damaged <= max(1, 0.03 * len(buildings))
+    assert np.mean(same) > 0.95 if same else len(whole) < 5
 
 
 def test_naip_grids_are_aligned_and_bands_must_be_named(

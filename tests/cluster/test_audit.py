@@ -107,6 +107,36 @@ def json_called(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+def test_the_checklist_is_filled_in_a_browser_without_a_network(
+    run: am.Run, browser: Any, tmp_path: Path
+) -> None:
+    sample = draw(run.path, 6, out=tmp_path / "audit")
+    context = browser.new_context(accept_downloads=True)
+    page, requests, complaints = context.new_page(), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.goto((sample.folder / "checklist.html").as_uri())
+    cards = page.locator("article")
+    for number in range(6):
+        cards.nth(number).scroll_into_view_if_needed()
+        cards.nth(number).get_by_label("Destroyed").check()
+    cards.nth(0).get_by_label("Cannot tell").check()
+    cards.nth(1).locator("input[type=text]").fill('=1+1, "roof" gone')
+    assert page.locator("#count").inner_text() == "6 of 6 answered"
+    assert page.locator("img").evaluate_all("all => all.every(i => i.naturalWidth > 100)")
+    with page.expect_download() as waiting:
+        page.locator("#save").click()
+    waiting.value.save_as(tmp_path / "checklist.csv")
+    context.close()
+    assert not complaints
+    assert all(url.startswith(("file://", "blob:")) for url in requests)
+    (tmp_path / "checklist.csv").replace(sample.folder / "checklist.csv")
+    found = conclude(run.path, sample.folder / "checklist.csv")
+    assert (found.answered, found.unclear) == (5, 1)
+    assert "'=1+1" in (sample.folder / "checklist.csv").read_text()
+
+
+@pytest.mark.slow
 def test_answers_that_cannot_be_used_are_refused_in_words(run: am.Run, tmp_path: Path) -> None:
     sample = draw(run.path, 5, out=tmp_path / "audit")
     sheet = sample.folder / "checklist.csv"
