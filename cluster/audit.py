@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -26,11 +25,9 @@ from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEVELS, UNGRADED, entry
 from ..scenes.pair import Pair
 from ..scenes.vectors import write_csv
-from .finished import Finished
+from .answers import CANNOT_TELL, choices, meanings, read_answers
+from .finished import Finished, make_folder
 from .run import Run
-
-CANNOT_TELL = "?"
-"""The answer for a building that nobody could judge from these images."""
 
 _MARGIN_M = 18.0
 _LEAST_PX = 64
@@ -49,6 +46,8 @@ class Sample:
     """Buildings of the run per class that can be audited."""
     drawn: Mapping[int, int]
     """Buildings drawn per class."""
+    graded: bool
+    """Whether the run tells levels of damage apart."""
 
     def text(self) -> str:
         """What to do next, for the command line."""
@@ -61,7 +60,8 @@ class Sample:
                 f"{sum(self.drawn.values())} buildings drawn at random within each class:",
                 *rows,
                 f"Look at {self.folder / 'checklist.html'}, fill in the answers there (or in the "
-                "column `answer` of checklist.csv), and run",
+                "column `answer` of checklist.csv), and run the command below. Answers are",
+                f"  {meanings(self.graded)}.",
                 f"  aftermap audit {self.run} --answers {self.folder / 'checklist.csv'}",
             ]
         )
@@ -119,8 +119,8 @@ def draw(run: str | Path, count: int = 50, seed: int = 0, out: str | Path | None
         raise NothingToAnalyse(f"{done.path} lists no building that was analysed.")
     shares = allotted(sizes, count)
     chosen = _chosen(done, shares, seed)
-    (folder / "crops").mkdir(parents=True, exist_ok=True)
     pair = Run(done.path).pair()
+    make_folder(folder / "crops")
     cards = []
     for number, row in enumerate(chosen.itertuples(), start=1):
         name = f"crops/{number:04d}.jpg"
@@ -132,12 +132,13 @@ def draw(run: str | Path, count: int = 50, seed: int = 0, out: str | Path | None
         "sizes": sizes,
         "called": dict(zip(chosen["building_id"], chosen["damage_class"].tolist(), strict=True)),
     }
-    choices = _choices(done.graded)
     write_atomically(folder / "sample.json", json.dumps(record, indent=1).encode())
-    write_csv(folder / "checklist.csv", _checklist(chosen, cards))
-    page = _template().render(cards=cards, choices=choices, run=done.path.name)
+    write_csv(folder / "checklist.csv", _checklist(chosen, cards, done.run_id))
+    page = _template().render(
+        cards=cards, choices=choices(done.graded), run=done.path.name, run_id=done.run_id
+    )
     write_atomically(folder / "checklist.html", page.encode())
-    return Sample(done.path, folder, sizes, shares)
+    return Sample(done.path, folder, sizes, shares, done.graded)
 
 
 def conclude(run: str | Path, answers: str | Path) -> Findings:
@@ -149,16 +150,16 @@ def conclude(run: str | Path, answers: str | Path) -> Findings:
     cannot be read.
     """
     done, path = Finished.open(run), Path(answers)
-    sample = next(
-        (
-            folder / "sample.json"
-            for folder in (path.parent, done.path / "audit")
-            if (folder / "sample.json").exists()
-        ),
-        path.with_name("sample.json"),
-    )
+    places = (path.parent, done.path / "audit")
+    found = (folder / "sample.json" for folder in places)
+    sample = next((file for file in found if file.exists()), None)
+    if sample is None:
+        raise Refused(
+            f"No sample that {str(path)!r} could answer lies beside it or in {places[1]}. Keep the "
+            "folder that `aftermap audit` made, and give its checklist.csv to --answers."
+        )
     record = _sample_of(sample, done.run_id)
-    given = _answers(path, record)
+    given = read_answers(path, record)
     sizes = {int(code): size for code, size in record["sizes"].items()}
     kinds = (0, *(LEVELS if record["graded"] else (1, UNGRADED)))
     counts = {code: Counter[int]() for code in sizes}
@@ -238,12 +239,13 @@ def _crop(pair: Pair, shape: MultiPolygon, path: Path) -> None:
     sheet.save(path, quality=88)
 
 
-def _checklist(chosen: gpd.GeoDataFrame, cards: list[dict[str, Any]]) -> pd.DataFrame:
+def _checklist(chosen: gpd.GeoDataFrame, cards: list[dict[str, Any]], run_id: str) -> pd.DataFrame:
     """The rows to fill in."""
     places = chosen.geometry.representative_point().to_crs("EPSG:4326")
     return pd.DataFrame(
         {
             "number": [card["number"] for card in cards],
+            "run_id": run_id,
             "building_id": chosen["building_id"],
             "longitude": places.x.round(6),
             "latitude": places.y.round(6),
@@ -260,8 +262,7 @@ def _sample_of(path: Path, run_id: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise Refused(
-            f"The sample {str(path)!r} cannot be read ({error}). Keep the folder that "
-            "`aftermap audit` made, and give its checklist.csv to --answers."
+            f"The sample {str(path)!r} cannot be read ({error}). Draw another with `aftermap audit`."
         ) from error
     if record["run_id"] != run_id:
         raise Refused(
@@ -269,39 +270,6 @@ def _sample_of(path: Path, run_id: str) -> dict[str, Any]:
             "--answers the checklist of this run."
         )
     return record
-
-
-def _answers(path: Path, record: Mapping[str, Any]) -> dict[str, str]:
-    """Building to answer, of the rows that have one."""
-    allowed = {value for value, _ in _choices(record["graded"])}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Refused(f"The answers {str(path)!r} cannot be read: {error}.") from error
-    given: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        # write_csv puts a quote before what a spreadsheet would take for a formula.
-        building = str(row.get("building_id") or "").removeprefix("'")
-        answer = str(row.get("answer") or "").strip().removesuffix(".0")
-        if not answer:
-            continue
-        if building not in record["called"] or answer not in allowed or building in given:
-            raise Refused(
-                f"Line {number} of {str(path)!r} says {answer!r} of building {building!r}. Each "
-                f"building of the sample is answered once, with one of {', '.join(sorted(allowed))}."
-            )
-        given[building] = answer
-    if not any(answer != CANNOT_TELL for answer in given.values()):
-        raise Refused(f"{str(path)!r} holds no answers yet. Fill in its column `answer`.")
-    return given
-
-
-def _choices(graded: bool) -> list[tuple[str, str]]:
-    """Every answer and what it means."""
-    codes = LEVELS if graded else (LEVELS[0], UNGRADED)
-    named = [(str(code), entry(code).name) for code in codes]
-    return [("0", "No building"), *named, (CANNOT_TELL, "Cannot tell")]
 
 
 def _table(totals: Mapping[str, Total], sizes: Mapping[int, int]) -> pd.DataFrame:

@@ -16,10 +16,11 @@ import shapely
 from ..kernels.buildings import LEVEL_LAYERS
 from ..models.calibration import Fit, fit
 from ..models.checkpoint import bundled, read_card, write_atomically
-from ..scenes.errors import Refused, UsageError
+from ..scenes.errors import Refused
+from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND, LEVELS, UNGRADED
 from ..scenes.vector_file import check_vector_file, offline
-from .finished import Finished
+from .finished import Finished, make_folder
 
 SAME = 0.5
 """Intersection over union from which a labelled polygon and a building are the same."""
@@ -46,7 +47,8 @@ class Calibrated:
         )
         return "\n".join(
             [
-                f"labels       {self.labels}, of which {fitted.buildings} found their building",
+                f"labels       {self.labels}, of which {fitted.buildings} lie on a building that was "
+                "analysed",
                 f"temperature  {warmth}",
                 f"error (ECE)  {fitted.ece_before:.3f} before, {fitted.ece_after:.3f} after, on "
                 "buildings left out of the fit",
@@ -54,7 +56,10 @@ class Calibrated:
                 "negative logarithm)",
                 f"plot         {self.plot}",
                 f"weights      {self.weights}",
-                f"Use them: aftermap assess PRE POST --weights {self.weights}",
+                f"Use them: aftermap assess PRE POST --weights {self.weights}"
+                if fitted.nll_after < fitted.nll_before
+                else "It did not help on the buildings left out of the fit: keep the plain weights, or "
+                "label more buildings.",
             ]
         )
 
@@ -79,7 +84,7 @@ def calibrate(
     probabilities, truth = _matched(done, frame, codes)
     fitted = fit(probabilities, truth)
     folder = Path(out) if out is not None else done.path / "calibrated"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     card = dataclasses.replace(
         read_card(weights),
         temperatures=fitted.temperatures,
@@ -133,7 +138,7 @@ def _labels(path: Path, column: str) -> tuple[gpd.GeoDataFrame, np.ndarray]:
         raise Refused(f"The label file {str(path)!r} has no geometry with a CRS. Check --labels.")
     if column not in frame.columns:
         found = ", ".join(name for name in frame.columns if name != frame.geometry.name)
-        raise UsageError(
+        raise Refused(
             f"The label file {str(path)!r} has no column {column!r}; it has {found}. "
             "Name the column of the levels with --column."
         )
@@ -174,6 +179,7 @@ def _matched(
     found, truth = [], []
     tree: shapely.STRtree | None = None
     for block in run.blocks():
+        block = block[block["damage_class"] != NOT_ANALYSED]
         if tree is None:
             labels = labels.to_crs(block.crs)
             tree = shapely.STRtree(labels.geometry.to_numpy())

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..models.recipes import BUNDLED, TrainConfig
 from ..models.training import train
 from ..scenes.errors import Refused, UsageError
@@ -103,7 +105,7 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _told(run: Run) -> str:
-    lines = [run.summary.to_string(index=False), ""]
+    lines = [_plainly(run.summary), ""]
     lines += [f"note       {note}" for note in run.record["notes"]]
     if run.quarantined:
         lines.append(
@@ -117,3 +119,8 @@ def _told(run: Run) -> str:
         f"report     {run.report}",
     ]
     return "\n".join(lines)
+
+
+def _plainly(table: pd.DataFrame) -> str:
+    """A table of figures for the terminal: whole numbers whole, and nothing where there is nothing."""
+    return table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.10g}")

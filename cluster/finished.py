@@ -129,3 +129,13 @@ class Finished:
                 yield gpd.GeoDataFrame(table, geometry=shapes, crs=empty.crs)
             if not count:
                 yield empty
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for what is made of a run; raises Refused where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Give another one with -o."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,10 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from ..scenes.errors import Refused
 from ..scenes.layer import decode
 from ..scenes.pair import Pair, make_pair
+from .fingerprint import fingerprint_file
 from .folder import RunFolder
 
 
@@ -71,9 +74,10 @@ class Run:
     def pair(self) -> Pair:
         """The images on the run's grid, opened again as the run read them.
 
-        Raises Refused where an image is no longer where it was.
+        Raises Refused where an image is gone or has changed since.
         """
         facts, shift = self.record["facts"], self.record["shift"] or {}
+        _check_images(facts["inputs"])
         files = {
             role: [file["path"] for file in facts["inputs"][role]]
             for role in ("pre", "post")
@@ -98,3 +102,17 @@ class Run:
     def quarantined(self) -> list[dict[str, Any]]:
         """Chunks that could not be worked on, with the reason."""
         return list(self.record.get("quarantined", []))
+
+
+def _check_images(inputs: Mapping[str, Any]) -> None:
+    """Refuse images that are gone or not those that a run was made from."""
+    for role in ("pre", "post"):
+        for known in inputs.get(role, []):
+            file = Path(known["path"])
+            if not file.is_file():
+                raise Refused(f"The run's image {file} is no longer there. Put it back.")
+            if fingerprint_file(file)["sampled_sha256"] != known["sampled_sha256"]:
+                raise Refused(
+                    f"{file} is no longer the image that the run was made from. Put that one back, "
+                    "or assess again."
+                )

@@ -23,7 +23,7 @@ from ..models.calibration import tempered
 from ..scenes.errors import UsageError
 from ..scenes.grid import pixel_metres
 from ..scenes.layer import FULL, NOT_ANALYSED
-from ..scenes.legend import UNGRADED
+from ..scenes.legend import LEVELS, UNGRADED
 from ..scenes.plan import Plan
 from .regularise import regularise
 from .stitch import Components
@@ -133,7 +133,7 @@ def supplied(
     table["building_id"] = frame["position"].astype(str).to_numpy()
     table["source_id"] = frame["source_id"].to_numpy()
     table["footprint_source"] = footprint_source
-    table["det_method"] = "supplied"
+    table["det_method"] = _supplied_how(counts, layers, rules)
     for name in frame.columns.intersection(_NUMBERS):
         table[name] = frame[name].to_numpy()
     geometry = _multi(frame.geometry.to_numpy())
@@ -242,7 +242,7 @@ def _measured(counts: np.ndarray, layers: Sequence[str], rules: Rules) -> pd.Dat
     for k, name in enumerate(LEVEL_LAYERS):
         table[name] = np.nan if likely is None else np.round(likely[:, k], _DECIMALS)
     if rules.temperatures:
-        table["damage_score"] = _calibrated_score(table, rules)
+        table["damage_score"] = _calibrated_score(table, counts, layers, rules)
     return table
 
 
@@ -258,10 +258,15 @@ def _level_shares(
     return tempered(shares, temperatures) if temperatures else shares
 
 
-def _calibrated_score(table: pd.DataFrame, rules: Rules) -> np.ndarray:
-    """The probability of damage after calibration."""
-    if rules.graded:
-        return np.round(1 - table[LEVEL_LAYERS[0]].to_numpy(), _DECIMALS)
+def _calibrated_score(
+    table: pd.DataFrame, counts: np.ndarray, layers: Sequence[str], rules: Rules
+) -> np.ndarray:
+    """The probability of damage after calibration; that there is a building at all is part of it."""
+    sums = level_sums(counts, layers) if rules.graded else None
+    if sums is not None:
+        known = counts[:, columns(layers).index(f"n_{LEVEL_LAYERS[0]}")]
+        built = _ratio(sums.sum(axis=1), known * FULL)
+        return np.round(built * (1 - table[LEVEL_LAYERS[0]].to_numpy()), _DECIMALS)
     score = table["damage_score"].to_numpy()
     return np.round(
         tempered(np.column_stack([1 - score, score]), rules.temperatures)[:, 1], _DECIMALS
@@ -281,6 +286,15 @@ def _classes(
         found = rules.verdict.binary(score, damaged, rules.threshold)
     analysed = table["valid_frac"].to_numpy() >= LEAST_VALID
     return np.where(analysed, found, NOT_ANALYSED).astype(np.int16)
+
+
+def _supplied_how(counts: np.ndarray, layers: Sequence[str], rules: Rules) -> np.ndarray:
+    """Whether the method saw a building where a footprint says that there is one."""
+    if not rules.graded:
+        return np.full(len(counts), "supplied", object)
+    at = columns(layers)
+    seen = counts[:, [at.index(f"code_{level}") for level in LEVELS]].any(axis=1)
+    return np.where(seen, "supplied", "supplied, no building seen").astype(object)
 
 
 def _flag(table: pd.DataFrame, least: float) -> pd.api.extensions.ExtensionArray:

@@ -182,7 +182,7 @@ def write(
     except OSError as error:
         raise Refused(
             f"The synthetic scene was to be written to {folder}, but that folder cannot be "
-            f"written: {error.strerror or error}. Choose another folder (--out)."
+            f"written: {error.strerror or error}. Choose another folder."
         ) from error
     scene = SynthScene(
         folder / "pre.tif", folder / "post.tif", folder / "truth.tif", folder / "footprints.gpkg"

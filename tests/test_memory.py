@@ -1,6 +1,6 @@
 """Guarantee 4: peak memory follows the chunk and the workers, not the scene; all of it measured.
 
-The guarantee says a tenth more for 64 times the pixels. Measured are 12 to 15 per cent, most of it
+The guarantee says a tenth more for 64 times the pixels. Measured are 12 per cent, most of it
 buffers of fixed size that a small scene does not fill; until that is mended, the test guards a fifth.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,57 @@ def test_answers_that_cannot_be_used_are_refused_in_words(run: am.Run, tmp_path:
     with pytest.raises(Refused, match="checklist already"):
         draw(run.path, 5, out=tmp_path / "audit")
     answer(sheet, dict.fromkeys(json_called(sample.folder), 7))
-    with pytest.raises(Refused, match=r"Line 2 .* says '7'"):
+    with pytest.raises(Refused, match=r"Line 2 .* says '7', which is no answer"):
         conclude(run.path, sheet)
+    sheet.write_text("building,grade\n1,2\n")
+    with pytest.raises(Refused, match="no column building_id and no column answer"):
+        conclude(run.path, sheet)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Refused, match="cannot be made: Not a directory"):
+        draw(run.path, 5, out=tmp_path / "file" / "audit")
     record = json.loads((sample.folder / "sample.json").read_text())
     (sample.folder / "sample.json").write_text(json.dumps(record | {"run_id": "other"}))
     with pytest.raises(Refused, match="drawn from run other"):
         conclude(run.path, sheet)
     with pytest.raises(UsageError, match="-n must be positive"):
         draw(run.path, 0, out=tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_answers_may_be_words_between_semicolons_and_name_their_run(
+    run: am.Run, tmp_path: Path
+) -> None:
+    sample = draw(run.path, 4, out=tmp_path / "audit")
+    sheet, names = sample.folder / "checklist.csv", json_called(sample.folder)
+    words = ["No building", "DESTROYED", "minor damage", "cannot tell"]
+    rows = [f"{run.record['run_id']};{n};{w}" for n, w in zip(names, words, strict=True)]
+    sheet.write_text("\n".join(["run_id;building_id;answer", *rows]) + "\n", "utf-8-sig")
+    found = conclude(run.path, sheet)
+    assert (found.answered, found.unclear) == (3, 1)
+    sheet.write_text(sheet.read_text("utf-8-sig").replace(run.record["run_id"], "another"))
+    with pytest.raises(Refused, match=r"Line 2 .* belongs to run another"):
+        conclude(run.path, sheet)
+    sheet.write_text(f"building_id,answer\n{names[0]},1\n{names[0]},1\n")
+    with pytest.raises(Refused, match=r"Line 3 .* a second time"):
+        conclude(run.path, sheet)
+    sheet.write_text("building_id,answer\nelsewhere,1\n")
+    with pytest.raises(Refused, match="not in the sample"):
+        conclude(run.path, sheet)
+
+
+@pytest.mark.slow
+def test_an_image_that_changed_since_the_run_is_not_audited(
+    scene: SynthScene, threads: Any, tmp_path: Path
+) -> None:
+    post = Path(shutil.copy(scene.post, tmp_path / "post.tif"))
+    changed = am.assess(scene.pre, post, tmp_path / "run", "difference", scene.footprints, threads)
+    shutil.copy(scene.pre, post)
+    with pytest.raises(Refused, match=r"post.tif is no longer the image"):
+        draw(changed.path, 3)
+    post.unlink()
+    with pytest.raises(Refused, match=r"post.tif is no longer there"):
+        draw(changed.path, 3)
+    assert not (changed.path / "audit").exists()
 
 
 @given(st.dictionaries(st.integers(1, 5), st.integers(1, 300), min_size=1), st.integers(1, 500))
@@ -193,7 +237,7 @@ def test_calibration_ends_up_in_a_card_and_in_the_buildings_of_the_next_run(
 def test_labels_that_cannot_be_used_are_refused_in_words(
     scene: SynthScene, run: am.Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"no column 'grade'; it has .*damage_class"):
+    with pytest.raises(Refused, match=r"no column 'grade'; it has .*damage_class"):
         calibrate(run.path, scene.footprints, column="grade", out=tmp_path)
     with pytest.raises(Refused, match="does not exist"):
         calibrate(run.path, tmp_path / "none.geojson", out=tmp_path)

@@ -77,7 +77,7 @@ def test_the_headline_says_what_is_known_and_what_is_not(tmp_path: Path) -> None
     assert "OSError: tile 0.1" in said
     assert entry(4).hex in text
     assert "aftermap convention, version" in said
-    assert "Likely between" not in said
+    assert "By probability" not in said
 
 
 def test_intervals_are_shown_where_there_are_any(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_unknown_raster_is_refused() -> None:
 def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(Refused, match=r"cannot be written.*--out"):
+    with pytest.raises(Refused, match=r"cannot be written.*another folder"):
         write(blocked / "scene", Synth(64))
 
 
