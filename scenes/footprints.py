@@ -38,19 +38,6 @@ class Block:
     """`kept`, `repaired`, `left_out`, `duplicate_ids`."""
 
 
-@dataclass(frozen=True)
-class Footprints:
-    """All footprints that touch the grid, and what was wrong with the others."""
-
-    frame: gpd.GeoDataFrame
-    """As of a `Block`."""
-    problems: pd.DataFrame
-    """As of a `Block`."""
-    counts: Mapping[str, int]
-    """`in_file`, `kept`, `repaired`, `left_out`, `outside`, `duplicate_ids`."""
-    path: Path
-
-
 @dataclass(frozen=True, eq=False)
 class FootprintFile:
     """A file that holds usable footprints; they are read when asked for."""
@@ -90,17 +77,6 @@ def open_footprints(
         seen.add(found)
     seen.refuse_none(file)
     return file
-
-
-def read_footprints(path: Path, grid: GeoBox) -> Footprints:
-    """All polygons of a vector file that touch a grid, in memory; raises what opening it does."""
-    file = open_footprints(path, grid)
-    blocks = list(file.blocks())
-    frame = gpd.GeoDataFrame(pd.concat([block.frame for block in blocks], ignore_index=True))
-    told = [block.problems for block in blocks if len(block.problems)] or [blocks[0].problems]
-    counts = sum((Counter(block.counts) for block in blocks), Counter())
-    problems = pd.concat(told, ignore_index=True)
-    return Footprints(frame, problems, file.counts(counts), path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,20 @@
 """Footprints of every sort are read, repaired or listed, and refused only when none is left."""
 
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from affine import Affine
-from aftermap.scenes import footprint_file, footprints
+from aftermap.scenes import footprint_file
 from aftermap.scenes.errors import Refused
-from aftermap.scenes.footprints import open_footprints, read_footprints
+from aftermap.scenes.footprints import open_footprints
 from odc.geo.geobox import GeoBox
 
 WEST, NORTH = 316000.0, 4162000.0
@@ -28,6 +32,27 @@ GML = """<?xml version="1.0"?>
 """A round house of 10 m, in arcs."""
 
 
+@dataclass(frozen=True)
+class Footprints:
+    """Everything that a file gave, block after block."""
+
+    frame: gpd.GeoDataFrame
+    problems: pd.DataFrame
+    counts: Mapping[str, int]
+    path: Path
+
+
+def read_footprints(path: Path, grid: GeoBox) -> Footprints:
+    """All blocks of a file at once."""
+    file = open_footprints(path, grid)
+    blocks = list(file.blocks())
+    frame = gpd.GeoDataFrame(pd.concat([block.frame for block in blocks], ignore_index=True))
+    told = [block.problems for block in blocks if len(block.problems)] or [blocks[0].problems]
+    counts = sum((Counter(block.counts) for block in blocks), Counter())
+    problems = pd.concat(told, ignore_index=True)
+    return Footprints(frame, problems, file.counts(counts), path)
+
+
 def box(x: float, y: float, size: float = 10) -> shapely.Polygon:
     """A square `x`, `y` metres from the grid's upper left corner."""
     return shapely.box(WEST + x, NORTH - y - size, WEST + x + size, NORTH - y)
@@ -42,7 +67,7 @@ def saved(path: Path, geometry: list, crs: str | None = "EPSG:32637", **columns:
     return path
 
 
-def reasons(found: footprints.Footprints) -> dict[int, str]:
+def reasons(found: Footprints) -> dict[int, str]:
     return dict(zip(found.problems["position"], found.problems["reason"], strict=True))
 
 
