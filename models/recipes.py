@@ -129,11 +129,11 @@ BUNDLED = TrainConfig(
     # Large windows with a narrow halo waste little; the card says how many pixels that changes.
     core=1024,
     halo=32,
-    workers=2,
+    workers=1,
     training_data=(
         "Synthetic before/after scenes rendered by aftermap.scenes.synth at 0.35-0.7 m, with "
         "strong random changes of light, sharpness, noise and registration. No real imagery."
     ),
     licence="Apache-2.0",
 )
-"""The recipe of the weights that come with the package: 76 minutes on two busy cores."""
+"""The recipe of the weights that come with the package: a good hour on two cores."""
