@@ -58,11 +58,11 @@ def take_pictures(
     found = []
     if pair.pre is not None:
         before = _seen(pair.pre, _before_grid(pair), region, side, pair.colour)
-        found.append(_photograph("before", "Before", before, BUDGET))
+        found.append(photograph("before", "Before", before))
         del before
         trim()
     after = _seen(pair.post, pair.grid, region, side)
-    found.append(_photograph("after", "After", after, BUDGET))
+    found.append(photograph("after", "After", after))
     small = np.asarray(_reduced(after, _PRINTED))
     del after
     trim()
@@ -72,15 +72,11 @@ def take_pictures(
     return found
 
 
-def photograph(name: str, caption: str, values: np.ndarray, budget: int = BUDGET) -> Picture:
-    """An image as JPEG of at most `budget` bytes: first the quality is lowered, then the size.
+def photograph(name: str, caption: str, image: Image.Image, budget: int = BUDGET) -> Picture:
+    """An RGB image as JPEG of at most `budget` bytes: first the quality is lowered, then the size.
 
-    `values` is uint8 RGB (h, w, 3). Should nothing fit, the smallest is taken.
+    Should nothing fit, the smallest is taken.
     """
-    return _photograph(name, caption, Image.fromarray(values), budget)
-
-
-def _photograph(name: str, caption: str, image: Image.Image, budget: int) -> Picture:
     for side in _SMALLER:
         image = _reduced(image, side)
         for quality in _QUALITIES:

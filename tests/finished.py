@@ -14,6 +14,7 @@ from aftermap.cluster.report_pictures import Picture, damage_picture, photograph
 from aftermap.kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
 from aftermap.scenes.vectors import write_geopackage, write_geoparquet
 from odc.geo.geobox import GeoBox
+from PIL import Image
 
 CRS = "EPSG:32637"
 GRID = GeoBox((800, 1000), Affine(0.5, 0, 316000, 0, -0.5, 4162000), CRS)
@@ -93,7 +94,7 @@ def pictures(before: bool = True) -> list[Picture]:
     shots = [("after", "After", after_image), ("damage", "Damage map", drawn)]
     if before:
         shots.insert(0, ("before", "Before", before_image))
-    return [photograph(*shot) for shot in shots]
+    return [photograph(name, caption, Image.fromarray(shot)) for name, caption, shot in shots]
 
 
 def facts(buildings: Any = None, **more: Any) -> dict[str, Any]:

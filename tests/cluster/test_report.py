@@ -18,6 +18,7 @@ from aftermap.cluster.report_places import find_places
 from aftermap.scenes.errors import UsageError
 from aftermap.scenes.legend import entry
 from finished import GRID, NASTY, facts, pictures, places, write_run
+from PIL import Image
 
 import aftermap as am
 
@@ -90,6 +91,7 @@ def test_intervals_are_shown_where_there_are_any(tmp_path: Path) -> None:
     said = words(page(tmp_path, given))
     assert "1\u202f200 1\u202f100 – 1\u202f290 96.5 %" in said
     assert "34 20 – 51 2.7 %" in said
+    assert "By probability" in said
     assert "19 of 20 times." in said
 
 
@@ -174,7 +176,7 @@ def test_the_page_says_how_much_smaller_its_pictures_are(tmp_path: Path) -> None
     rows = places(3)
     shown = find_places(write_run(tmp_path / "run", rows), GRID, np.ones((4, 4), np.uint8))
     noise = np.random.default_rng(0).integers(0, 255, (800, 1000, 3), dtype=np.uint8)
-    small = [photograph("after", "After", noise, 60_000)]
+    small = [photograph("after", "After", Image.fromarray(noise), 60_000)]
     said = words(page(tmp_path, facts(rows), small, shown))
     assert f"they are {small[0].width:,} x {small[0].height:,} px for 1,000 x 800" in said
     assert "Detail of the pictures" not in words(page(tmp_path, facts(rows), pictures(), shown))
@@ -196,7 +198,7 @@ def test_the_fullest_page_stays_within_the_limit(tmp_path: Path) -> None:
     rows["building_id"] = [f"{k}" + "\u4f60" * 500 for k in range(6000)]
     rows["source_id"] = rows["flags"] = "\U0001f3da" * 500
     noise = rng.integers(0, 255, (2048, 2048, 3), dtype=np.uint8)
-    shots = [photograph(name, name, noise) for name in ("before", "after")]
+    shots = [photograph(name, name, Image.fromarray(noise)) for name in ("before", "after")]
     codes = rng.integers(0, 6, (768, 768), dtype=np.uint8)
     shown = find_places(write_run(tmp_path / "run", rows), GRID, codes)
     text = page(tmp_path, facts(rows), shots, shown)

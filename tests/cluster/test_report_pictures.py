@@ -54,7 +54,7 @@ def test_a_photograph_is_reduced_until_it_fits() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (900, 1800, 3), dtype=np.uint8)
     sizes = []
     for budget in (10 << 20, 400_000, 60_000):
-        picture = photograph("after", "After", noise, budget)
+        picture = photograph("after", "After", Image.fromarray(noise), budget)
         assert len(base64.b64decode(picture.uri.split(",")[1])) <= budget
         assert opened(picture.uri).size == (picture.width, picture.height)
         sizes.append(picture.width)
