@@ -10,6 +10,42 @@ from typing import Annotated
 
 import typer
 
+from aftermap.options import (
+    DEFAULT,
+    Aoi,
+    Bands,
+    Bbox,
+    ChunkSize,
+    Cluster,
+    Coregister,
+    Crs,
+    DamageThreshold,
+    Device,
+    DryRun,
+    Finished,
+    Flags,
+    Footprints,
+    FootprintsOn,
+    Fresh,
+    Gcps,
+    Grid,
+    Halo,
+    HashInputs,
+    Images,
+    Json,
+    MatchColour,
+    Memory,
+    Method,
+    MinArea,
+    Out,
+    Precision,
+    Regularise,
+    Resolution,
+    Rule,
+    Scale,
+    Weights,
+    Workers,
+)
 from aftermap.scenes.errors import AftermapError
 
 app = typer.Typer(
@@ -19,118 +55,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="From gigapixel before/after images of a disaster to a damage map.",
 )
-
-Images = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[PRE] POST",
-        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line.",
-    ),
-]
-Out = Annotated[
-    Path,
-    typer.Option("-o", "--out", metavar="RUN", help="Run folder; an unfinished run in it goes on."),
-]
-Method = Annotated[
-    str, typer.Option(help="fc-ef, fc-siam-conc, fc-siam-diff, difference or texture.")
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Safetensors file with its card beside it; default: the bundled one."),
-]
-Footprints = Annotated[
-    Path | None, typer.Option(help="Building polygons in any vector format and CRS.")
-]
-FootprintsOn = Annotated[
-    str,
-    typer.Option(
-        help="Image that the footprints were drawn on, before or after: those of before are moved "
-        "by the measured shift."
-    ),
-]
-Aoi = Annotated[Path | None, typer.Option(help="Polygons of the area to analyse, in any CRS.")]
-Bbox = Annotated[
-    tuple[float, float, float, float] | None,
-    typer.Option(metavar="W S E N", help="Area to analyse, degrees (EPSG:4326)."),
-]
-Grid = Annotated[str, typer.Option(help="Image whose pixels are the analysis grid: post or pre.")]
-Resolution = Annotated[
-    float | None, typer.Option(metavar="M", help="Resample to square pixels of this many metres.")
-]
-Bands = Annotated[
-    tuple[int, int, int] | None,
-    typer.Option(metavar="R G B", help="Bands to read, counted from 1."),
-]
-Scale = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        metavar="LOW HIGH", help="Values that become 0 and 255, for 16-bit and float images."
-    ),
-]
-Crs = Annotated[
-    str | None, typer.Option(help="Coordinate system of images that have none, e.g. EPSG:32637.")
-]
-Gcps = Annotated[
-    bool, typer.Option("--gcps", help="Place images by their ground control points or RPCs.")
-]
-Coregister = Annotated[
-    bool, typer.Option("--coregister", help="Correct the measured shift between the images.")
-]
-MatchColour = Annotated[
-    bool,
-    typer.Option("--match-colour", help="Match the before image's colours to the after image's."),
-]
-Rule = Annotated[
-    str,
-    typer.Option(help="How pixels become a building's class: majority, worst, mean, threshold."),
-]
-DamageThreshold = Annotated[
-    float | None,
-    typer.Option(metavar="SHARE", help="Damaged share for --rule threshold. Default: 0.5."),
-]
-Flags = Annotated[
-    tuple[float, float],
-    typer.Option(
-        metavar="LOW HIGH", help="Damage scores of possibly and of likely damaged buildings."
-    ),
-]
-MinArea = Annotated[
-    float, typer.Option(metavar="M2", help="Smaller detected buildings are left out.")
-]
-Regularise = Annotated[
-    bool,
-    typer.Option("--regularise", help="Draw the outlines of detected buildings right-angled."),
-]
-ChunkSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PX", help="Chunk side; rounded up to whole windows. Default: from memory."
-    ),
-]
-Halo = Annotated[
-    int | None, typer.Option(metavar="PX", help="Context around each window. Default: the card's.")
-]
-Cluster = Annotated[
-    str, typer.Option(help="local, threads, cuda, tcp://host:port or scheduler.json.")
-]
-Workers = Annotated[int | None, typer.Option(help="Workers to start. Default: one per core.")]
-Memory = Annotated[
-    str | None, typer.Option(metavar="4GiB", help="Memory per worker. Default: an even share.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Precision = Annotated[
-    str, typer.Option(help="auto, fp32 or bf16; auto is what the weights' card measured as safe.")
-]
-HashInputs = Annotated[
-    bool, typer.Option("--hash-inputs", help="Record the SHA-256 of whole input files.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and show the plan; write nothing.")
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away an earlier run in the folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-DEFAULT = "fc-siam-diff"
 
 
 @app.command(
@@ -324,9 +248,6 @@ def demo(
     from aftermap.cluster.demo import run_demo
 
     print(run_demo(out, size=size, seed=seed))
-
-
-Finished = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 
 @app.command(
