@@ -22,7 +22,7 @@ class CatalogImage:
     """When it was taken, UTC."""
     outline: shapely.Geometry
     """Where it has pixels, EPSG:4326."""
-    cell: shapely.Polygon | None = None
+    cell: shapely.Geometry | None = None
     """The tile of its place without the apron that it shares with its neighbours, EPSG:4326."""
     cloud: float | None = None
     """Cloud cover, percent."""
@@ -58,6 +58,6 @@ class Pairing:
     pairs: tuple[ScenePair, ...]
     """Ordered by scene_id."""
     left_out: tuple[str, ...]
-    """A line for each image or place that is not used, with the reason."""
+    """What is not used: a line for each reason, with how many images or places share it and a few names."""
     counts: dict[str, int]
     """Figures to show: images found, before, after, duplicates, places, pairs and so on."""

@@ -7,18 +7,20 @@ width of the raster, never its height.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from glob import escape
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
 from .errors import AftermapError
+from .handles import GDAL_ERRORS
 from .layer import FULL, NOT_ANALYSED, Layer
 from .legend import TITLE, VERSION, colour_table
 from .store import Store
@@ -31,26 +33,37 @@ _STRIP_BYTES = 4 << 20
 
 
 def write_cog(
-    store: Store, name: str, grid: GeoBox, path: Path, tags: Mapping[str, str] | None = None
+    store: Store,
+    name: str,
+    grid: GeoBox,
+    path: Path,
+    tags: Mapping[str, str] | None = None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """Write one layer of a store as a valid COG.
 
     `grid` is the georeference of the plan's region. A layer of coarse cells keeps its cells: the
     last ones may reach past the region. Nodata is 255; class layers carry the legend's colours,
-    and a style beside them (`.qml`) that tells QGIS their opacity as well. Raises AftermapError
-    where the file cannot be written.
+    and a style beside them (`.qml`) that tells QGIS their opacity as well. `wanted` is asked before
+    the file takes its place: a worker whose client was killed writes on beside the worker of the
+    next run. Raises AftermapError where the file cannot be written, or is not wanted any more.
     """
     layer = next(layer for layer in store.layers if layer.name == name)
     if layer.kind == "class":
         with replacing(path.with_suffix(".qml")) as style:
             style.write_text(raster_qml() + "\n", encoding="utf-8", newline="\n")
     options = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_TIFF_INTERNAL_MASK": False}
-    with replacing(path) as part, rasterio.Env(**options):
-        plain = path.with_name(f".{path.stem}.plain.tif")
+    mark = f".{uuid4().hex[:8]}"
+    for left in path.parent.glob(f".{escape(path.stem)}.{'[0-9a-f]' * 8}.*"):
+        left.unlink(missing_ok=True)  # of a writer that was killed, or that nobody waits for
+    with replacing(path, mark) as part, rasterio.Env(**options):
+        plain = path.with_name(f".{path.stem}{mark}.plain.tif")
         try:
             _write_plain(store, layer, grid, plain, dict(tags or {}))
             _copy_to_cog(plain, part, layer)
-        except RasterioError as error:
+            if not wanted():
+                raise AftermapError(f"{str(path)!r} belongs to another run by now.")
+        except GDAL_ERRORS as error:
             raise AftermapError(
                 f"{str(path)!r} could not be written: {error}. Free space on the disk or make the "
                 f"folder writable, and run the same command again; finished chunks are kept."

@@ -7,7 +7,6 @@ image's edge are collar. A pixel is masked when it is black and the overview say
 from __future__ import annotations
 
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,7 +19,8 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 from scipy import ndimage
 
-from .raster import GDAL_ERRORS, Raster, handle
+from .handles import GDAL_ERRORS, handle, unreachable
+from .raster import Raster
 
 OVERVIEW = 2048
 """Longest side of the overview, px."""
@@ -122,17 +122,21 @@ def _overview(raster: Raster, shape: tuple[int, int]) -> np.ndarray:
     """All of an image in few pixels (bands, *shape), read in strips.
 
     A strip that cannot be read counts as black: what lies beyond it may be collar. The damage
-    itself is told of chunk by chunk, where it is.
+    itself is told of chunk by chunk, where it is. Of a remote file all must be read, for another
+    collar would change pixels far from what failed: raises Unreachable.
     """
     overview = np.zeros((len(raster.bands), *shape), raster.dtype)
     edges = np.linspace(0, shape[0], min(_STRIPS, shape[0]) + 1).astype(int)
     for top, bottom in pairwise(edges.tolist()):
         rows = top * raster.height // shape[0], bottom * raster.height // shape[0]
-        with suppress(*GDAL_ERRORS):
+        try:
             overview[:, top:bottom] = handle(raster).read(
                 raster.bands,
                 window=Window.from_slices(rows, (0, raster.width)),
                 out_shape=(len(raster.bands), bottom - top, shape[1]),
                 resampling=Resampling.nearest,
             )
+        except GDAL_ERRORS as error:
+            if raster.remote:
+                raise unreachable(raster, error) from None
     return overview

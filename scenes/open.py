@@ -41,6 +41,7 @@ def open_pair(
     scale: tuple[float, float] | None = None,
     crs: str | None = None,
     gcps: bool = False,
+    allow_remote: bool = False,
 ) -> xr.Dataset:
     """Open a before and an after image lazily on one grid.
 
@@ -49,7 +50,8 @@ def open_pair(
     and resolution. `grid` is "post", "pre" or a GeoBox; `resolution` is in metres; `bbox` is
     W, S, E, N in EPSG:4326; `aoi` is a file of polygons in any CRS; `bands` are 1-based; `scale`
     is the (low, high) of 16-bit and float sources that becomes 0-255; `crs` supplies a missing
-    coordinate system; `gcps` places images by their control points. Only headers are read (and one
+    coordinate system; `gcps` places images by their control points; `allow_remote` has http and
+    https URLs of cloud-optimised GeoTIFFs read by range requests. Only headers are read (and one
     overview of an image without a mask, to find black collars). Raises Refused, in words.
     """
     pair = make_pair(
@@ -63,6 +65,7 @@ def open_pair(
         scale=scale,
         crs=crs,
         gcps=gcps,
+        allow_remote=allow_remote,
     )
     return to_dataset(pair, chunks)
 
@@ -121,5 +124,4 @@ def _cuts(start: int, end: int, side: int) -> tuple[int, ...]:
 
 def _stamps(pair: Pair) -> list[tuple[str, int, int]]:
     """Path, size and modification time of every file, so that a changed file gets new names."""
-    files = [Path(raster.path) for scene in pair.images for raster in scene.rasters]
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [(raster.path, *raster.stamp) for scene in pair.images for raster in scene.rasters]

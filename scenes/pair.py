@@ -109,13 +109,21 @@ def make_pair(
     scale: tuple[float, float] | None = None,
     crs: str | None = None,
     gcps: bool = False,
+    allow_remote: bool = False,
 ) -> Pair:
     """Open a before and an after image as one pair: headers are checked, nothing is computed.
 
-    `grid` is "post", "pre" or a GeoBox; `resolution` in metres; `bbox` W, S, E, N in EPSG:4326.
+    `grid` is "post", "pre" or a GeoBox; `resolution` in metres; `bbox` W, S, E, N in EPSG:4326;
+    `allow_remote` takes http and https URLs too.
     Raises Refused for inputs that cannot be read, placed or brought together.
     """
-    options = {"bands": bands, "scale": scale, "crs": crs, "gcps": gcps}
+    options = {
+        "bands": bands,
+        "scale": scale,
+        "crs": crs,
+        "gcps": gcps,
+        "allow_remote": allow_remote,
+    }
     after = open_tiles(post, **options)  # type: ignore[arg-type]
     before = None if pre is None else open_tiles(pre, **options)  # type: ignore[arg-type]
     if before is not None:

@@ -1,11 +1,9 @@
-"""One raster file: its header checked at the door, and a handle per thread to read it with."""
+"""One raster file: its header checked at the door."""
 
 from __future__ import annotations
 
 import math
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +13,14 @@ import rasterio
 from affine import Affine
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError, RasterioError, RasterioIOError
+from rasterio.errors import CRSError
 from rasterio.vrt import WarpedVRT
 
 from .errors import Refused
+from .handles import GDAL_ERRORS, open_dataset, reason_of, stamp_of
+from .handles import close_handles as close_handles
+from .remote import RemoteFile, Unreachable, is_remote, look, shown
 
 # GDAL's own default is a twentieth of the machine's memory in each process. Reading by blocks
 # needs a few rows of them; whoever reads striped files many blocks wide can set more.
@@ -31,9 +31,6 @@ MAX_PIXELS = 100_000_000_000
 
 MAX_BLOCK_BYTES = 1 << 30
 """Largest internal block that is read; one block is the least that can be decoded."""
-
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises when GDAL fails; the warper's errors are not rasterio's own."""
 
 _MAGIC = {
     b"II*\0": "GTiff",
@@ -47,7 +44,6 @@ _MAGIC = {
 _BESIDE = (".ovr", ".OVR", ".msk", ".MSK")
 """What is added to a file's name for overviews and masks kept beside it; GDAL opens these too."""
 _LOSSY = {"jpeg", "webp", "jpeg2000", "lerc"}
-_HANDLES = 64
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,7 @@ class Raster:
     """The header of one raster file, checked; picklable, reopened in each thread."""
 
     path: str
+    """Of the file, or its URL without query."""
     driver: str
     width: int
     height: int
@@ -77,8 +74,16 @@ class Raster:
     gcps: bool
     """Whether the file is placed by its ground control points or RPCs instead of a transform."""
     stamp: tuple[int, int]
-    """Size and modification time of the file when its header was read."""
+    """Size and modification time of the file (or a digest of what a server says) when its header was
+    read."""
     notes: tuple[str, ...] = field(default=())
+    query: str = field(default="", repr=False)
+    """What is sent with the URL of a remote file, and shown nowhere."""
+
+    @property
+    def remote(self) -> RemoteFile | None:
+        """Where the file is read from over the network; None for a local one."""
+        return RemoteFile(self.path, self.query) if is_remote(self.path) else None
 
     @property
     def stored_dtype(self) -> str:
@@ -93,22 +98,21 @@ def open_raster(
     scale: tuple[float, float] | None = None,
     crs: str | None = None,
     gcps: bool = False,
+    allow_remote: bool = False,
 ) -> Raster:
     """Check one raster file's header and describe it; no pixel is read.
 
     `bands` are 1-based, `scale` = (low, high) source values mapped to 0-255, `crs` supplies a
-    missing coordinate system, `gcps` places the image by its control points or RPCs.
-    Raises Refused, in words, for anything that cannot be read or placed.
+    missing coordinate system, `gcps` places the image by its control points or RPCs,
+    `allow_remote` takes http and https URLs of GeoTIFFs too. Raises Refused, in words, for anything that cannot be read or placed.
     """
-    file = local_file(path)
-    driver = _driver(file)
-    for beside in (file.with_name(file.name + suffix) for suffix in _BESIDE):
-        if beside.exists():
-            _driver(beside)
+    remote = RemoteFile.of(str(path)) if allow_remote and is_remote(path) else None
+    file = remote or local_file(path)
+    driver, stamp = _recognised(file)
     try:
-        with rasterio.open(file, driver=driver) as source:
+        with open_dataset(file, driver) as source:
             _check_confined(source, file)
-            _check_size(source, file)
+            _check_size(source, file, stamp[0])
             placed = gcps and bool(source.gcps[0] or source.rpcs)
             found_crs, shape, transform = _georeference(source, file, crs, placed)
             chosen, notes = _choose_bands(source, file, bands)
@@ -136,10 +140,16 @@ def open_raster(
                 alpha=alphas[-1] if alphas else 0,
                 lossy=compression in _LOSSY,
                 gcps=placed,
-                stamp=_stamp(file),
-                notes=notes,
+                stamp=stamp,
+                notes=notes + _remote_notes(source, remote),
+                query=remote.query if remote else "",
             )
     except GDAL_ERRORS as error:
+        if remote:
+            raise Unreachable(
+                f"{file} begins like a {driver} file but cannot be opened: {reason_of(error)}. "
+                "Its header is damaged, or the network failed: try again, or download it."
+            ) from None
         raise Refused(
             f"{file} begins like a {driver} file but cannot be opened: {error}. "
             "Its header is damaged or cut off; fetch the file again."
@@ -149,10 +159,15 @@ def open_raster(
 def local_file(path: str | Path) -> Path:
     """The path of an existing local file; network and virtual paths are refused."""
     text = str(path)
+    if is_remote(text):
+        raise Refused(
+            f"{shown(text)[:200]!r} is not a local file. Give --allow-remote to have it read over the "
+            "network by range requests, or download it first."
+        )
     if "://" in text or text.startswith("/vsi") or text.lstrip().startswith("<"):
         raise Refused(
-            f"{text[:200]!r} is not a local file. aftermap reads local rasters only; "
-            "download it first and give the file's path."
+            f"{shown(text)[:200]!r} is not a local file. Besides those, only http and https URLs are "
+            "read, with --allow-remote; download it first and give the file's path."
         )
     try:
         file = Path(text).expanduser()
@@ -165,13 +180,34 @@ def local_file(path: str | Path) -> Path:
         raise Refused(f"{text[:200]!r} is no path that can be looked up: {error}.") from error
 
 
-def _driver(file: Path) -> str:
-    """The reader for a file by its first bytes, from a short list of drivers that open nothing else."""
+def _recognised(file: Path | RemoteFile) -> tuple[str, tuple[int, int]]:
+    """The reader for a file and what is beside it, and the file's stamp."""
+    if isinstance(file, RemoteFile):
+        found = look(file)
+        driver = _driver(file, found.head)
+        if driver != "GTiff":
+            raise Refused(
+                f"{file} is a {driver} file; over the network only GeoTIFFs are read, best cloud "
+                "optimised ones. Download it and give the file's path."
+            )
+        return driver, found.stamp
+    driver = _driver(file, _head(file))
+    for beside in (file.with_name(file.name + suffix) for suffix in _BESIDE):
+        if beside.exists():
+            _driver(beside, _head(beside))
+    return driver, stamp_of(file)
+
+
+def _head(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            head = stream.read(16)
+            return stream.read(16)
     except OSError as error:
         raise Refused(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _driver(file: Path | RemoteFile, head: bytes) -> str:
+    """The reader for a file by its first bytes, from a short list of drivers that open nothing else."""
     for magic, driver in _MAGIC.items():
         if head.startswith(magic):
             return driver
@@ -188,9 +224,12 @@ def _driver(file: Path) -> str:
     )
 
 
-def _check_confined(source: rasterio.DatasetReader, file: Path) -> None:
+def _check_confined(source: rasterio.DatasetReader, file: Path | RemoteFile) -> None:
     """Refuse a file whose metadata send GDAL to files elsewhere, as `OVERVIEW_FILE` can."""
-    elsewhere = [name for name in source.files if Path(name).resolve().parent != file.parent]
+    if isinstance(file, RemoteFile):
+        elsewhere = [shown(name) for name in source.files if name != source.name]
+    else:
+        elsewhere = [name for name in source.files if Path(name).resolve().parent != file.parent]
     if elsewhere:
         raise Refused(
             f"{file} would have {elsewhere[0]} read too, outside its own folder. Remove the "
@@ -198,14 +237,14 @@ def _check_confined(source: rasterio.DatasetReader, file: Path) -> None:
         )
 
 
-def _check_size(source: rasterio.DatasetReader, file: Path) -> None:
+def _check_size(source: rasterio.DatasetReader, file: Path | RemoteFile, size: int) -> None:
     pixels = source.width * source.height
     if source.count < 1:
         raise Refused(f"{file} has no bands.")
     if pixels > MAX_PIXELS:
         raise Refused(
             f"{file} declares {source.width} x {source.height} = {pixels:.2g} px in "
-            f"{file.stat().st_size} bytes; at most {MAX_PIXELS:.0e} px are read. "
+            f"{size} bytes; at most {MAX_PIXELS:.0e} px are read. "
             "Cut it into tiles and give their folder."
         )
     rows, cols = source.block_shapes[0]
@@ -220,8 +259,14 @@ def _check_size(source: rasterio.DatasetReader, file: Path) -> None:
         )
 
 
+def _remote_notes(source: rasterio.DatasetReader, remote: RemoteFile | None) -> tuple[str, ...]:
+    if remote is None or max(source.shape) <= 2048 or source.overviews(1):
+        return ()
+    return (f"{remote.name} has no overviews: looking at the whole of it fetches all its pixels",)
+
+
 def _georeference(
-    source: rasterio.DatasetReader, file: Path, crs: str | None, gcps: bool
+    source: rasterio.DatasetReader, file: Path | RemoteFile, crs: str | None, gcps: bool
 ) -> tuple[str, tuple[int, int], Affine]:
     points, _ = source.gcps
     if gcps:
@@ -248,7 +293,9 @@ def _georeference(
     return found.to_wkt(), source.shape, source.transform
 
 
-def _placed(source: rasterio.DatasetReader, file: Path) -> tuple[str, tuple[int, int], Affine]:
+def _placed(
+    source: rasterio.DatasetReader, file: Path | RemoteFile
+) -> tuple[str, tuple[int, int], Affine]:
     """The grid on which an image's control points or RPCs place it."""
     points, points_crs = source.gcps
     if points and not points_crs:
@@ -260,7 +307,7 @@ def _placed(source: rasterio.DatasetReader, file: Path) -> tuple[str, tuple[int,
     except GDAL_ERRORS as error:
         raise Refused(
             f"{file} cannot be placed by its {f'{len(points)} control points' if points else 'RPCs'}: "
-            f"{error}. Correct them, or give a georeferenced image."
+            f"{shown(str(error))}. Correct them, or give a georeferenced image."
         ) from error
 
 
@@ -275,7 +322,9 @@ def _named_crs(name: str) -> rasterio.CRS:
         ) from error
 
 
-def _check_place(file: Path, crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> None:
+def _check_place(
+    file: Path | RemoteFile, crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]
+) -> None:
     """Refuse an image whose centre is nowhere on earth: a wrong CRS would only show later, as NaN."""
     middle = transform * (shape[1] / 2, shape[0] / 2)
     if crs.is_geographic or crs.is_projected:
@@ -302,7 +351,7 @@ def placement(source: rasterio.DatasetReader) -> dict[str, object]:
 
 
 def _choose_bands(
-    source: rasterio.DatasetReader, file: Path, bands: Sequence[int] | None
+    source: rasterio.DatasetReader, file: Path | RemoteFile, bands: Sequence[int] | None
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Red, green and blue: as asked, as the file declares, or refused; never guessed silently."""
     if bands is not None:
@@ -327,14 +376,16 @@ def _choose_bands(
     )
 
 
-def _check_scale(scale: tuple[float, float] | None, dtype: str, file: Path) -> None:
+def _check_scale(scale: tuple[float, float] | None, dtype: str, file: Path | RemoteFile) -> None:
     if "complex" in dtype:
         raise Refused(f"{file} holds {dtype} values; aftermap reads real-valued images.")
     if scale is not None and not (scale[1] > scale[0] and all(map(math.isfinite, scale))):
         raise Refused(f"--scale {scale[0]} {scale[1]} is not a range for {file}: give LOW < HIGH.")
 
 
-def _check_tags(source: rasterio.DatasetReader, bands: Sequence[int], file: Path) -> None:
+def _check_tags(
+    source: rasterio.DatasetReader, bands: Sequence[int], file: Path | RemoteFile
+) -> None:
     """Refuse stored values that the file says are not the measured ones; they are never guessed."""
     tags = {(source.scales[b - 1], source.offsets[b - 1]) for b in bands}
     if tags != {(1.0, 0.0)}:
@@ -342,46 +393,3 @@ def _check_tags(source: rasterio.DatasetReader, bands: Sequence[int], file: Path
             f"{file} says that its values stand for others (scale and offset {sorted(tags)}). Say "
             "which stored values are black and white with --scale LOW HIGH."
         )
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-class _Handles(threading.local):
-    """The open datasets of one thread, the least recently used closed first."""
-
-    def __init__(self) -> None:
-        self.opened: OrderedDict[object, rasterio.DatasetReader] = OrderedDict()
-
-
-_handles = _Handles()
-
-
-def handle(raster: Raster) -> rasterio.DatasetReader:
-    """This thread's open dataset of a raster; GDAL handles must not be shared between threads."""
-    return keep((raster.path, raster.stamp), lambda: _open_unchanged(raster))
-
-
-def _open_unchanged(raster: Raster) -> rasterio.DatasetReader:
-    if _stamp(Path(raster.path)) != raster.stamp:
-        raise RasterioIOError(f"{raster.path} changed since it was opened")
-    return rasterio.open(raster.path, driver=raster.driver)
-
-
-def keep(key: object, opener):  # type: ignore[no-untyped-def]
-    """This thread's open dataset under `key`, opened by `opener` the first time."""
-    opened = _handles.opened
-    if key not in opened:
-        opened[key] = opener()
-        while len(opened) > _HANDLES:
-            opened.popitem(last=False)[1].close()
-    opened.move_to_end(key)
-    return opened[key]
-
-
-def close_handles() -> None:
-    """Close this thread's datasets, so that files can be replaced under them."""
-    while _handles.opened:
-        _handles.opened.popitem()[1].close()

@@ -23,14 +23,15 @@ from rasterio.windows import Window as PixelWindow
 
 from .collar import Collar, find_collar
 from .errors import Refused
-from .raster import GDAL_ERRORS, Raster, handle, keep, open_raster, placement
+from .handles import GDAL_ERRORS, check_remote, close_handles, handle, keep, reason_of, unreachable
+from .mosaic import ALIGNED, mosaic_grid
+from .raster import Raster, open_raster, placement
+from .remote import Unreachable
 
 WARP_BLOCK = 256
 """Side of a warped block, px."""
 
 _SUFFIXES = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg")
-_ALIGNED = 1e-4
-"""Largest distance from a whole pixel, px, at which a tile still counts as lying on the grid."""
 
 
 class ReadError(RuntimeError):
@@ -87,27 +88,21 @@ class Scene:
 
         The window may reach past the grid's edges; there, and in gaps, nothing is valid and
         values are 0. Where tiles overlap, the first one with a valid pixel counts.
-        Raises ReadError with the file and window when a file cannot be decoded.
+        Raises ReadError with file and window for what cannot be decoded, Unreachable if it is remote.
         """
         shape = (row1 - row0, col1 - col0)
         found = None
         for tile in self.tiles:
-            for rows, cols in _blocks(tile, grid, row0, col0, row1, col1):
-                failed = None
-                try:
-                    pixels, good = _read_block(tile, grid, rows, cols)
-                except GDAL_ERRORS as error:
-                    failed = _reason(error)
-                if failed is not None:  # raised here, for GDAL's errors in its chain cannot travel
-                    raise ReadError(
-                        f"{tile.raster.path}: rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]} "
-                        f"of the analysis grid cannot be read: {failed}"
-                    )
+            blocks = list(_blocks(tile, grid, row0, col0, row1, col1))
+            for rows, cols in blocks:
+                pixels, good = _read_told(tile, grid, rows, cols)
                 if found is None and (rows, cols) == ((row0, row1), (col0, col1)):
                     found = pixels, good  # the whole window at once: nothing to put together
                     continue
                 found = found or self._nothing(shape)
                 _paste(*found, pixels, good, rows[0] - row0, cols[0] - col0)
+            if blocks:
+                check_remote(tile.raster)
         return found or self._nothing(shape)
 
     def _nothing(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -115,13 +110,18 @@ class Scene:
         return np.zeros((self.count, *shape), self.dtype), np.zeros(shape, bool)
 
     def overview(self, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-        """The scene on a coarse grid, from decimated reads: for pictures and statistics only."""
+        """The scene on a coarse grid, from decimated reads: for pictures and statistics only.
+
+        Raises Unreachable when a remote file cannot be read.
+        """
         values = np.zeros((self.count, *grid.shape), self.dtype)
         valid = np.zeros(grid.shape, bool)
         for tile in self.tiles:
             try:
                 pixels, good = _overview(tile, grid)
-            except GDAL_ERRORS:
+            except GDAL_ERRORS as error:
+                if tile.raster.remote:
+                    raise unreachable(tile.raster, error) from None
                 continue  # a damaged tile is missing from the picture; reading it says why
             _paste(values, valid, pixels, good, 0, 0)
         return values, valid
@@ -134,13 +134,15 @@ def open_tiles(
     scale: tuple[float, float] | None = None,
     crs: str | None = None,
     gcps: bool = False,
+    allow_remote: bool = False,
 ) -> Scene:
     """Open a file, a folder of tiles or a list of tiles as one scene; headers are read, pixels not.
 
     (One overview per file without a mask of its own is read to find a black collar.)
     """
     rasters = [
-        open_raster(path, bands=bands, scale=scale, crs=crs, gcps=gcps) for path in _files(source)
+        open_raster(path, bands=bands, scale=scale, crs=crs, gcps=gcps, allow_remote=allow_remote)
+        for path in _files(source)
     ]
     first = rasters[0]
     for other in rasters[1:]:
@@ -151,7 +153,7 @@ def open_tiles(
                 "Give tiles of one kind, or choose --bands."
             )
     tiles = tuple(Tile(raster, find_collar(raster)) for raster in rasters)
-    return Scene(tiles, _own_grid([tile.grid for tile in tiles]))
+    return Scene(tiles, mosaic_grid([tile.grid for tile in tiles]))
 
 
 def _files(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -172,30 +174,6 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return list(found)
 
 
-def _own_grid(grids: Sequence[GeoBox]) -> GeoBox:
-    """The north-up grid that holds all tiles, on the first tile's pixels where it is north-up."""
-    first = grids[0]
-    upright = first.affine.b == first.affine.d == 0 and first.affine.a > 0 > first.affine.e
-    if len(grids) == 1 and upright:
-        return first
-    if upright:
-        anchor, step = first.affine * (0, 0), (first.affine.a, -first.affine.e)
-    else:
-        box = first.extent.boundingbox
-        step = (
-            math.hypot(first.affine.a, first.affine.d),
-            math.hypot(first.affine.b, first.affine.e),
-        )
-        anchor = (box.left, box.top)
-    boxes = [grid.extent.to_crs(first.crs, resolution="auto").boundingbox for grid in grids]
-    left = math.floor((min(b.left for b in boxes) - anchor[0]) / step[0] + _ALIGNED)
-    right = math.ceil((max(b.right for b in boxes) - anchor[0]) / step[0] - _ALIGNED)
-    top = math.floor((anchor[1] - max(b.top for b in boxes)) / step[1] + _ALIGNED)
-    bottom = math.ceil((anchor[1] - min(b.bottom for b in boxes)) / step[1] - _ALIGNED)
-    affine = Affine(step[0], 0, anchor[0] + left * step[0], 0, -step[1], anchor[1] - top * step[1])
-    return GeoBox((bottom - top, right - left), affine, first.crs)
-
-
 def _offset(tile: Tile, grid: GeoBox) -> tuple[int, int] | None:
     """Row and column of the tile's first pixel on the grid, or None where it must be warped."""
     if tile.raster.gcps or tile.grid.crs != grid.crs:
@@ -204,7 +182,7 @@ def _offset(tile: Tile, grid: GeoBox) -> tuple[int, int] | None:
     row, col = round(relative.f), round(relative.c)
     size = max(tile.raster.width, tile.raster.height)
     drift = max(abs(relative.a - 1), abs(relative.e - 1), abs(relative.b), abs(relative.d)) * size
-    if max(drift, abs(relative.f - row), abs(relative.c - col)) > _ALIGNED:
+    if max(drift, abs(relative.f - row), abs(relative.c - col)) > ALIGNED:
         return None
     return row, col
 
@@ -224,7 +202,7 @@ def _blocks(
         if rows[0] < rows[1] and cols[0] < cols[1]:
             yield rows, cols
         return
-    top, left, bottom, right = _footprint(tile, grid)
+    top, left, bottom, right = _footprint(tile.grid, grid)
     rows = max(row0, top, 0), min(row1, bottom, grid.shape[0])
     cols = max(col0, left, 0), min(col1, right, grid.shape[1])
     if rows[0] >= rows[1] or cols[0] >= cols[1]:
@@ -239,9 +217,9 @@ def _span(index: int, end: int) -> Span:
 
 
 @lru_cache(maxsize=100_000)
-def _footprint(tile: Tile, grid: GeoBox) -> tuple[int, int, int, int]:
+def _footprint(tile: GeoBox, grid: GeoBox) -> tuple[int, int, int, int]:
     """Rows and columns of the grid that a tile reaches, a little generously."""
-    box = tile.grid.extent.to_crs(grid.crs, resolution="auto").boundingbox
+    box = tile.extent.to_crs(grid.crs, resolution="auto").boundingbox
     inverse = ~grid.affine
     corners = [inverse * (x, y) for x in (box.left, box.right) for y in (box.bottom, box.top)]
     cols, rows = zip(*corners, strict=True)
@@ -250,6 +228,23 @@ def _footprint(tile: Tile, grid: GeoBox) -> tuple[int, int, int, int]:
         math.floor(min(cols)) - 2,
         math.ceil(max(rows)) + 2,
         math.ceil(max(cols)) + 2,
+    )
+
+
+def _read_told(tile: Tile, grid: GeoBox, rows: Span, cols: Span) -> tuple[np.ndarray, np.ndarray]:
+    """One block of a tile, or in words why it cannot be read; a remote one is tried twice."""
+    remote = tile.raster.remote
+    for _ in (1, 2) if remote else (1,):
+        try:
+            return _read_block(tile, grid, rows, cols)
+        except GDAL_ERRORS as error:
+            failed = reason_of(error)
+        if remote:
+            close_handles()  # and with them what GDAL remembers of the file
+    # Raised here, for GDAL's errors in its chain cannot travel.
+    raise (Unreachable if remote else ReadError)(
+        f"{tile.raster.path}: rows {rows[0]}-{rows[1]}, columns {cols[0]}-{cols[1]} of the analysis "
+        f"grid cannot be read: {failed}"
     )
 
 
@@ -395,13 +390,3 @@ def _decimated(tile: Tile, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     options = {"out_shape": (len(raster.bands), *shape), "resampling": Resampling.nearest}
     pixels = source.read(raster.bands, **options)
     return pixels, _stored_mask(raster, shape, out_shape=shape)
-
-
-def _reason(error: Exception) -> str:
-    """The deepest message of a chain of read errors: GDAL's own words."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        deeper = error.__cause__ or error.__context__
-        if not isinstance(deeper, Exception):
-            break
-        error = deeper
-    return str(error)

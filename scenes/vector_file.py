@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pyogrio
-
 from .errors import Refused
+from .gdal_options import vector_options
 
 _POINTERS = (b"<OGRVRT", b"<OGRWFS", b"<WFS_", b"<OGRWFSDATASOURCE", b"<OGRCSW", b"<GMLAS")
-_SAFE_GDAL: dict[str, str | None] = {
+_SAFE_GDAL = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GML_DOWNLOAD_SCHEMA": "NO",
     "GML_SKIP_RESOLVE_ELEMS": "ALL",
@@ -50,15 +49,9 @@ def _check(path: Path, text: str, what: str, option: str) -> None:
             )
 
 
-@contextmanager
-def offline() -> Iterator[None]:
+def offline() -> AbstractContextManager[None]:
     """Keep GDAL's vector drivers from following links for a while."""
-    before = {key: pyogrio.get_gdal_config_option(key) for key in _SAFE_GDAL}
-    pyogrio.set_gdal_config_options(dict(_SAFE_GDAL))
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options(before)
+    return vector_options(_SAFE_GDAL)
 
 
 def _heads(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ import pyogrio
 import shapely
 
 from .errors import AftermapError
+from .gdal_options import vector_options
 from .legend import TITLE, VERSION
 from .styles import Style, default_styles
 
@@ -51,9 +52,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when all went well and removed otherwise."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+def replacing(path: Path, mark: str = "") -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when all went well and removed otherwise.
+
+    `mark` in its name keeps writers apart who may be at it at the same time.
+    """
+    part = path.with_name(f".{path.stem}{mark}.part{path.suffix}")
     try:
         _remove(part)
         yield part
@@ -202,14 +206,8 @@ def _cell(value: object) -> object:
     return value
 
 
-@contextmanager
-def _fixed_date() -> Iterator[None]:
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+def _fixed_date() -> AbstractContextManager[None]:
+    return vector_options({"OGR_CURRENT_DATE": _DATE})
 
 
 def _blocks(table: Table) -> Iterable[pd.DataFrame]:
@@ -261,19 +259,22 @@ def _style_row(layer: str, column: str, style: Style) -> dict[str, object]:
 
 def _regrouped(blocks: Iterable[pd.DataFrame], rows: int) -> Iterator[gpd.GeoDataFrame]:
     """The same rows in blocks of `rows`, so that a file does not tell how it was fed."""
-    held: pd.DataFrame | None = None
-    full = 0
+    held: list[pd.DataFrame] = []
+    count = full = 0
     for block in blocks:
-        if held is None or not len(held):
-            held = block
-        elif len(block):
-            held = pd.concat([held, block], ignore_index=True)
-        while len(held) >= rows:
-            yield held.iloc[:rows]
-            held = held.iloc[rows:]
+        # Of empty blocks one is enough, for its columns.
+        held = [block] if not count else [*held, block] if len(block) else held
+        count += len(block)
+        if count < rows:
+            continue
+        whole = held[0] if len(held) == 1 else pd.concat(held, ignore_index=True)
+        while len(whole) >= rows:
+            yield whole.iloc[:rows]
+            whole = whole.iloc[rows:]
             full += 1
-    if held is not None and (len(held) or not full):
-        yield held
+        held, count = [whole], len(whole)
+    if held and (count or not full):
+        yield held[0] if len(held) == 1 else pd.concat(held, ignore_index=True)
 
 
 def _arrow(block: gpd.GeoDataFrame, bounds: np.ndarray) -> pa.Table:

@@ -1,6 +1,7 @@
 """COGs are valid, exact, coloured, reproducible, and written by one writer."""
 
 from pathlib import Path
+from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
@@ -126,3 +127,62 @@ def test_a_failure_leaves_the_old_file_and_no_rest(
     assert (tmp_path / "damage.tif").read_text() == "old"
     assert [p.name for p in tmp_path.glob("*.tif*")] == ["damage.tif"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_writer_that_was_left_behind_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its client was killed; another run has the folder, and writes the same file meanwhile.
+    old, grid, _ = stored(tmp_path, (300, 300))
+    new, _, values = stored(tmp_path, (300, 300), chunk=128)
+    path = tmp_path / "damage.tif"
+    original, at_work, go_on = cog._copy_to_cog, Event(), Event()
+
+    def copy_late(plain: Path, part: Path, layer: Layer) -> None:
+        if current_thread() is behind:
+            at_work.set()
+            go_on.wait(60)
+        original(plain, part, layer)
+
+    told: list[str] = []
+
+    def write_behind() -> None:
+        with pytest.raises(AftermapError) as error:
+            write_cog(old, "damage", grid, path, {"run_id": "old"}, wanted=lambda: False)
+        told.append(str(error.value))
+
+    monkeypatch.setattr(cog, "_copy_to_cog", copy_late)
+    behind = Thread(target=write_behind)
+    behind.start()
+    assert at_work.wait(60)
+    write_cog(new, "damage", grid, path, {"run_id": "new"})
+    before = path.read_bytes()
+    go_on.set()
+    behind.join()
+    assert told
+    assert path.read_bytes() == before
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(1), values["damage"])
+        assert file.tags()["run_id"] == "new"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_that_is_not_wanted_any_more_is_not_put_in_place(tmp_path: Path) -> None:
+    store, grid, _ = stored(tmp_path, (100, 100))
+    path = tmp_path / "damage.tif"
+    write_cog(store, "damage", grid, path, {"run_id": "new"})
+    before = path.read_bytes()
+    with pytest.raises(AftermapError, match="another run"):
+        write_cog(store, "damage", grid, path, {"run_id": "old"}, wanted=lambda: False)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    store, grid, _ = stored(tmp_path, (100, 100))
+    for name in (".damage.0123abcd.plain.tif", ".damage.0123abcd.part.tif.ovr.tmp"):
+        (tmp_path / name).touch()
+    other = tmp_path / ".damage_probability.0123abcd.plain.tif"
+    other.touch()
+    write_cog(store, "damage", grid, tmp_path / "damage.tif")
+    assert list(tmp_path.glob(".*")) == [other]
