@@ -109,6 +109,8 @@ def _probabilities(
     """The network on one image with a halo around it, cropped: float32 (1, classes, h, w)."""
     halo = kernel.window.halo
     seen = torch.from_numpy(valid[None])[:, None]
-    before, after = (kernel._normalise(image[None], seen) for image in (pre, post))
+    before, after = (
+        kernel._normalised(torch.from_numpy(image[None]), seen) for image in (pre, post)
+    )
     logits = loaded(kernel)(before, after)[..., halo:-halo, halo:-halo]
     return torch.softmax(logits.float(), dim=1)

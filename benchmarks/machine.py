@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from aftermap.cluster.client import cores
+from aftermap.cluster.machine import cores
 from aftermap.kernels.network import has_bf16
 
 _VERSIONS = ("aftermap", "torch", "dask", "distributed", "numpy", "rasterio", "zarr", "shapely")

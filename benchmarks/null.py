@@ -26,6 +26,7 @@ class NullKernel:
     resolution: ClassVar[tuple[float, float]] = (0.01, 30.0)
     threshold: ClassVar[float | None] = None
     window_bytes: ClassVar[int] = 1 << 20
+    device_bytes: ClassVar[int] = 0
     fixed_bytes: ClassVar[int] = 300 << 20
 
     def facts(self) -> dict[str, object]:
@@ -35,6 +36,9 @@ class NullKernel:
     def fitted(self, pair: Pair) -> NullKernel:
         """Itself."""
         return self
+
+    def load(self) -> None:
+        """Nothing to load."""
 
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray

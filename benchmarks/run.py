@@ -20,6 +20,7 @@ import bare
 import cog
 import distance
 import exactness
+import gpu
 import graph
 import growth
 import overhead
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "speedup": speedup,
     "distance": distance,
     "bare": bare,
+    "gpu": gpu,
     "growth": growth,
     "tasks": tasks,
     "graph": graph,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from aftermap.cluster.job import Job, JobFile, run_chunk
-from aftermap.kernels.network import NetworkKernel, _loaded
+from aftermap.kernels.network import NetworkKernel
 
 CLOCK: Counter[str] = Counter()
 """Seconds of this process by phase; workers have one thread each."""
@@ -105,4 +105,4 @@ def _watch_network(kernel: NetworkKernel) -> None:
 
 def loaded(kernel: NetworkKernel) -> torch.nn.Module:
     """The folded network in the kernel's precision, channels last."""
-    return _loaded(kernel.weights, kernel.card.sha256, kernel.device, kernel.precision)
+    return kernel._network()

@@ -50,6 +50,7 @@ class Baseline:
     )
     resolution: ClassVar[tuple[float, float]] = (0.01, 30.0)
     threshold: ClassVar[float | None] = 0.5
+    device_bytes: ClassVar[int] = 0
     fixed_bytes: ClassVar[int] = 300 << 20
 
     @property
@@ -75,6 +76,9 @@ class Baseline:
             return replace(self, level=1.0)
         level = round(float(threshold_otsu(np.concatenate(scores))), 3)
         return replace(self, level=max(level, 0.001))  # two equal images: 0 / 0 is no probability
+
+    def load(self) -> None:
+        """Nothing to load."""
 
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray

@@ -57,6 +57,10 @@ class Kernel(Protocol):
         """Working memory that one window of a batch takes, bytes, at the most."""
 
     @property
+    def device_bytes(self) -> int:
+        """Memory of a GPU that a process needs, bytes; 0 for kernels that use none."""
+
+    @property
     def fixed_bytes(self) -> int:
         """Memory that a process needs whatever it works on: libraries and weights."""
 
@@ -65,6 +69,9 @@ class Kernel(Protocol):
 
     def fitted(self, pair: Pair) -> Self:
         """The kernel with what it must learn from the whole scene first; most return themselves."""
+
+    def load(self) -> None:
+        """Get ready in this process: weights read, and on their device."""
 
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray

@@ -33,7 +33,7 @@ def load_method(
     """Make a method ready to run: weights and options are checked now.
 
     `weights` None takes the bundled ones where there are any. Options of networks: `precision`
-    ("auto", "fp32", "bf16") and `halo` (px); of baselines: `level` (grey values).
+    ("auto", "fp32", "bf16"), `halo` (px) and `compiled` (torch.compile); of baselines: `level` (grey values).
     Raises UsageError for an unknown name or option, Refused for weights that do not fit.
     """
     if name in BASELINES:
@@ -63,7 +63,12 @@ def load_method(
 
 
 def choose_device(asked: str) -> str:
-    """ "auto" is the GPU where torch sees one; "cuda" without one is refused."""
+    """ "auto" is the GPU where torch sees one; "cuda" without one is refused.
+
+    "elsewhere" is a GPU of other machines, which those have to find.
+    """
+    if asked == "elsewhere":
+        return "cuda"
     if asked not in ("auto", "cpu", "cuda"):
         raise UsageError(f"Unknown device {asked!r}: give auto, cpu or cuda with --device.")
     if asked == "cuda" and not torch.cuda.is_available():

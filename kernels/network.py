@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from ..models.card import Card
-from ..models.checkpoint import load
+from ..models.checkpoint import found, load
 from ..scenes.errors import Refused
 from ..scenes.layer import FULL, Layer
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
+from .gpu import lane
 
 Precision = Literal["fp32", "bf16"]
 
@@ -47,6 +48,8 @@ class NetworkKernel:
     """"cpu" or "cuda"."""
     precision: Precision
     window: Window
+    compiled: bool = False
+    """Whether `torch.compile` rewrites the network for the device; its rounding differs."""
 
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
 
@@ -62,8 +65,8 @@ class NetworkKernel:
 
     @property
     def batch(self) -> int:
-        """One window on a CPU, where more gain nothing; as many as 16 Mpx on a GPU."""
-        return 1 if self.device == "cpu" else max(1, 16_000_000 // self.window.size**2)
+        """One window: more gain nothing on a CPU, and on a GPU the batch's size changes bits."""
+        return 1
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -82,8 +85,20 @@ class NetworkKernel:
 
     @property
     def window_bytes(self) -> int:
-        """Activations at full resolution dominate: both branches' first stage, skips and decoder."""
-        return self.window.size**2 * 16 * 4 * 14
+        """Activations at full resolution dominate: both branches' first stage, skips and decoder.
+
+        On a GPU only what is staged on its way there and back lies in this memory.
+        """
+        bytes_per_pixel = 16 * 4 * 14 if self.device == "cpu" else 24
+        return self.window.size**2 * bytes_per_pixel
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory of a GPU at its peak, or 0 on a CPU: context, copies and activations, as measured."""
+        if self.device == "cpu":
+            return 0
+        bytes_per_pixel = 500 if self.precision == "bf16" else 1200
+        return (1280 << 20) + self.batch * self.window.size**2 * bytes_per_pixel
 
     @property
     def fixed_bytes(self) -> int:
@@ -100,6 +115,7 @@ class NetworkKernel:
             "weights_sha256": self.card.sha256,
             "precision": self.precision,
             "device": self.device,
+            "compiled": self.compiled,
             "normalisation": [self.card.mean, self.card.std, self.card.scale],
             "classes": [self.card.classes, self.card.threshold],
             "temperatures": list(self.card.temperatures),
@@ -110,6 +126,10 @@ class NetworkKernel:
         """Itself: a trained network learns nothing from the scene."""
         return self
 
+    def load(self) -> None:
+        """Load the weights, once per process, onto the device."""
+        self._network()
+
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray
     ) -> Mapping[str, np.ndarray]:
@@ -118,29 +138,43 @@ class NetworkKernel:
             return self._run(pre, post, valid)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                if self.device == "cuda":
+                    torch.cuda.empty_cache()  # others may share the device
                 raise MemoryError(str(error)) from error
             raise
 
     @torch.inference_mode()
     def _run(self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-        network = _loaded(self.weights, self.card.sha256, self.device, self.precision)
-        seen = torch.from_numpy(valid).to(self.device)[:, None]
-        logits = network(self._normalise(pre, seen), self._normalise(post, seen))
+        network = self._network()
+        if self.device == "cpu":
+            stored = self._forward(network, *map(torch.from_numpy, (pre, post, valid))).numpy()
+        else:
+            stored = lane().run(partial(self._forward, network), (pre, post, valid))
+        return {layer.name: stored[place] for place, layer in enumerate(self.layers)}
+
+    def _network(self) -> nn.Module:
+        return _loaded(self.weights, self.card.sha256, self.device, self.precision, self.compiled)
+
+    def _forward(self, network: nn.Module, pre: Tensor, post: Tensor, valid: Tensor) -> Tensor:
+        """From uint8 windows to the layers' bytes (layers, n, core, core), all on one device."""
+        seen = valid[:, None]
+        logits = network(self._normalised(pre, seen), self._normalised(post, seen))
         halo = self.window.halo
         if halo:
             logits = logits[..., halo:-halo, halo:-halo]
-        return self._outputs(logits.float())
+        return self._stored(logits.float())
 
-    def _normalise(self, image: np.ndarray, seen: Tensor) -> Tensor:
+    def _normalised(self, source: Tensor, seen: Tensor) -> Tensor:
         """uint8 windows to the network's dtype, zero (the mean colour) where nothing was measured."""
         card = self.card
-        source = torch.from_numpy(image).to(self.device)
-        mean = torch.tensor(card.mean, device=self.device).view(1, -1, 1, 1) * card.scale
-        std = torch.tensor(card.std, device=self.device).view(1, -1, 1, 1) * card.scale
+        mean, std = (
+            torch.tensor(values, device=source.device).view(1, -1, 1, 1) * card.scale
+            for values in (card.mean, card.std)
+        )
         out = torch.empty(
             source.shape,
             dtype=torch.bfloat16 if self.precision == "bf16" else torch.float32,
-            device=self.device,
+            device=source.device,
             memory_format=torch.channels_last,
         )
         # Strips of rows stay in a CPU's cache; a GPU takes the window at once.
@@ -152,22 +186,17 @@ class NetworkKernel:
             out[rows] = x.mul_(seen[rows])
         return out
 
-    def _outputs(self, logits: Tensor) -> dict[str, np.ndarray]:
+    def _stored(self, logits: Tensor) -> Tensor:
+        """Logits to bytes, in the order of `layers`."""
         if self.card.classes == 1:
             probability = torch.sigmoid(logits[:, 0])
             damage = (probability > self.card.threshold).to(torch.uint8) * 5
-            return {"damage": damage.cpu().numpy(), "damage_probability": _bytes(probability)}
+            return torch.stack([damage, _bytes(probability)])
         probabilities = torch.softmax(logits, dim=1)
-        stored = {
-            "building_probability": 1 - probabilities[:, 0],
-            "damage_probability": probabilities[:, 2:].sum(dim=1),
-            "p_none": probabilities[:, 1],
-            "p_minor": probabilities[:, 2],
-            "p_major": probabilities[:, 3],
-            "p_destroyed": probabilities[:, 4],
-        }
         damage = probabilities.max(dim=1).indices.to(torch.uint8)
-        return {"damage": damage.cpu().numpy()} | {k: _bytes(v) for k, v in stored.items()}
+        shares = (probabilities[:, 2:].sum(dim=1), 1 - probabilities[:, 0])
+        levels = (probabilities[:, level] for level in range(1, 5))
+        return torch.stack([damage, *map(_bytes, (*shares, *levels))])
 
 
 def network_kernel(
@@ -176,11 +205,13 @@ def network_kernel(
     device: str = "cpu",
     precision: str = "auto",
     halo: int | None = None,
+    compiled: bool = False,
 ) -> NetworkKernel:
     """Make a kernel of a weights file, checked now: the file is loaded once and kept.
 
     `precision` "auto" is the card's, or fp32 where the machine has no bf16 arithmetic. A `halo`
-    other than the card's must be a multiple of the network's stride.
+    other than the card's must be a multiple of the network's stride. `compiled` has `torch.compile`
+    rewrite the network, which takes a minute at the start and rounds differently.
     """
     _, card = load(weights, method=method)
     chosen = _precision(card, precision, device)
@@ -190,7 +221,7 @@ def network_kernel(
             f"--halo {halo} is not a multiple of {card.stride} px, the stride of {method}. "
             f"Give {-(-window.halo // card.stride) * card.stride}."
         )
-    return NetworkKernel(weights, card, device, chosen, window)
+    return NetworkKernel(weights, card, device, chosen, window, compiled)
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -212,18 +243,18 @@ def _fold_sequence(sequence: nn.Sequential) -> None:
 
 
 @lru_cache(maxsize=4)
-def _loaded(weights: str, digest: str, device: str, precision: Precision) -> nn.Module:
+def _loaded(
+    weights: str, digest: str, device: str, precision: Precision, compiled: bool = False
+) -> nn.Module:
     """The network, ready to run; once per process. Refuses weights that changed since the plan."""
-    network, card = load(weights)
+    network, card = load(found(weights, digest))
     if card.sha256 != digest:
         raise Refused(f"{weights} changed since the run was planned; start it again with --fresh.")
-    if device == "cuda":
-        # fp32 must be fp32, and the same kernels must be chosen whatever the batch.
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     network = fold_batch_norm(network).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.to(torch.bfloat16) if precision == "bf16" else network
+    if precision == "bf16":
+        network = network.to(torch.bfloat16)
+    return torch.compile(network) if compiled else network  # type: ignore[return-value]
 
 
 def _precision(card: Card, asked: str, device: str) -> Precision:
@@ -239,9 +270,10 @@ def _precision(card: Card, asked: str, device: str) -> Precision:
 def has_bf16(device: str) -> bool:
     """Whether a device computes bf16 natively; emulation is slower than fp32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # Without a GPU here it is another machine's: all since 2020 have it.
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _bytes(probability: Tensor) -> np.ndarray:
-    return (probability * FULL).round_().to(torch.uint8).cpu().numpy()
+def _bytes(probability: Tensor) -> Tensor:
+    return (probability * FULL).round_().to(torch.uint8)

@@ -61,8 +61,11 @@ def batches(
     seed: int,
     epoch: int,
     workers: int,
+    part: range | None = None,
 ) -> Iterator[Batch]:
     """The batches of one epoch; the same for the same seed and epoch, whatever `workers` is.
+
+    `part` takes only these places of each batch, where several processes share it.
 
     Threads suffice: reading, resampling and filtering happen outside of Python's lock. At most
     `workers` + 1 batches are in memory.
@@ -71,6 +74,8 @@ def batches(
 
     def prepare(step: int) -> Batch:
         places = range(step * batch, (step + 1) * batch)
+        if part is not None:
+            places = places[part.start : part.stop]
         return stacked(
             [draw(chips.chip(chosen[k]), size, augment, (seed, epoch, k)) for k in places]
         )

@@ -20,6 +20,8 @@ from .registry import build
 
 SUFFIX = ".safetensors"
 PICKLES = {".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin"}
+_SENT: dict[str, str] = {}
+"""Weights that were sent to this process, by digest."""
 _PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -103,6 +105,38 @@ def load(
         )
     network.load_state_dict(tensors)
     return network.eval(), card
+
+
+@dataclasses.dataclass(frozen=True)
+class SentWeights:
+    """A weights file and its card as they travel to a process that cannot read them."""
+
+    digest: str
+    """SHA-256 of the weights."""
+    weights: bytes
+    card: bytes
+
+
+def pack(path: str | os.PathLike[str]) -> SentWeights:
+    """Read a weights file and its card to send them elsewhere."""
+    weights, beside = _files(path)
+    content = weights.read_bytes()
+    return SentWeights(hashlib.sha256(content).hexdigest(), content, beside.read_bytes())
+
+
+def keep_sent(sent: SentWeights, folder: Path) -> None:
+    """Put sent weights into a folder of this process, where `found` finds them by their digest."""
+    place = folder / f"aftermap-{sent.digest[:16]}{SUFFIX}"
+    weights, beside = _files(place)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(weights, sent.weights)
+    write_atomically(beside, sent.card)
+    _SENT[sent.digest] = str(weights)
+
+
+def found(path: str, digest: str) -> str:
+    """Where the weights of a digest are in this process: as sent to it, or at their own path."""
+    return _SENT.get(digest, path)
 
 
 def read_card(path: str | os.PathLike[str]) -> Card:

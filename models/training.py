@@ -24,6 +24,7 @@ from .chips import Chip, Chips, FolderChips, SyntheticChips
 from .fidelity import bf16_flip_rate, halo_flip_rate
 from .losses import IGNORE, bce, dice, iou, levels
 from .metrics import DAMAGED, Confusion, XView2Counts, confusion, xview2_counts
+from .ranks import Ranks
 from .recipes import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
 from .registry import build
 from .state import NAME, Progress, load_state, save_state
@@ -57,17 +58,33 @@ def train(
     score, and the state after each epoch. Killed and run again with the same configuration, it
     ends with the same weights as without the interruption (on the same machine and threads).
     `fresh` throws an earlier state away. `progress` is called after each step; None prints.
+    Where the environment says that this is one of several processes (see `Ranks`), each works on
+    its part of every batch, and the first one validates, tells and writes.
 
     Raises Refused for chips or a state that do not fit, UsageError for a missing extra, and
     AftermapError if the loss stops being a number.
     """
-    tell = print_progress if progress is None else progress
+    ranks = Ranks.here()
+    device = torch.device(_device(config, ranks))
+    ranks.part(config.batch)
+    with ranks.joined(device):
+        return _train(config, progress or print_progress, fresh, ranks, device)
+
+
+def _train(
+    config: TrainConfig,
+    tell: Callable[[Tick], None],
+    fresh: bool,
+    ranks: Ranks,
+    device: torch.device,
+) -> Path:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    if fresh:
+    if fresh and ranks.leads:
         (out / NAME).unlink(missing_ok=True)
-    writer = _tensorboard(out / "log") if config.tensorboard else None
-    device = torch.device(_device(config))
+    ranks.wait()
+    tell = tell if ranks.leads else _silence
+    writer = _tensorboard(out / "log") if config.tensorboard and ranks.leads else None
     torch.manual_seed(config.seed)
     network = _network(config).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,8 +92,9 @@ def train(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     run, best = load_state(config, network, optimizer)
+    shared = ranks.sharing(network)
     chips, held, augment = _data(config)
-    exam = list(_validation(held, config, augment, network.stride))
+    exam = list(_validation(held, config, augment, network.stride)) if ranks.leads else []
     steps = config.steps or max(1, len(chips) // config.batch)
     target = out / f"{config.method}{SUFFIX}"
     started = time.monotonic()
@@ -84,11 +102,16 @@ def train(
     while run.epoch < config.epochs:
         done = run.epoch - begun_at
         spent = (time.monotonic() - started) / 60
-        if config.minutes is not None and done and spent * (done + 1) / done > config.minutes:
+        late = config.minutes is not None and spent * (done + 1) / max(done, 1) > config.minutes
+        if ranks.agreed(bool(done and late), device):
             break
-        loss = _epoch(config, network, optimizer, chips, augment, steps, run.epoch, tell)
-        scores = evaluate(network, exam, config)
+        loss = _epoch(
+            config, network, optimizer, chips, augment, steps, run.epoch, tell, ranks, shared
+        )
         run.epoch += 1
+        if not ranks.leads:
+            continue
+        scores = evaluate(network, exam, config)
         run.history.append({"epoch": run.epoch, "loss": loss, **scores})
         if run.best is None or scores["score"] > run.best:
             run.best, run.best_epoch = scores["score"], run.epoch
@@ -99,10 +122,16 @@ def train(
             for name, value in run.history[-1].items():
                 writer.add_scalar(name, value, run.epoch)
             writer.flush()
-    network.load_state_dict(best)
-    save(target, network.cpu(), _card(config, network, exam, run))
-    load(target, method=config.method, classes=config.classes)  # what was written can be read
+    if ranks.leads:
+        network.load_state_dict(best)
+        save(target, network.cpu(), _card(config, network, exam, run))
+        load(target, method=config.method, classes=config.classes)  # what was written can be read
+    ranks.wait()
     return target
+
+
+def _silence(_: Tick) -> None:
+    """Only the first of several processes tells."""
 
 
 def _epoch(
@@ -114,17 +143,20 @@ def _epoch(
     steps: int,
     epoch: int,
     tell: Callable[[Tick], None],
+    ranks: Ranks,
+    shared: torch.nn.Module,
 ) -> float:
-    """One epoch; returns the mean loss."""
+    """One epoch; returns the mean loss. `shared` is the network, as `Ranks.sharing` made it."""
     network.train()
     # An own seed per epoch makes dropout the same after a restart, without a state to keep.
-    torch.manual_seed(hash_seed(config.seed, epoch))
+    torch.manual_seed(hash_seed(config.seed, epoch) + ranks.rank)
     device = next(network.parameters()).device
     narrow = _narrow(config, device)
     total = 0.0
     began = time.monotonic()
+    part = ranks.part(config.batch)
     supply = batches(
-        chips, augment, config.chip, config.batch, steps, config.seed, epoch, config.workers
+        chips, augment, config.chip, config.batch, steps, config.seed, epoch, config.workers, part
     )
     for step, batch in enumerate(supply):
         rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
@@ -134,7 +166,7 @@ def _epoch(
             normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD) for x in (batch.pre, batch.post)
         )
         with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
-            logits = network(pre, post)
+            logits = shared(pre, post)
         loss = criterion(config, logits.float(), batch.codes.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -154,7 +186,7 @@ def _epoch(
         mean = total / (step + 1)
         eta = left * passed / (step + 1)
         tell(Tick(epoch + 1, config.epochs, step + 1, steps, mean, pixels / passed / 1e6, eta))
-    return total / steps
+    return ranks.mean(total / steps, device)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -319,12 +351,13 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
     return replace(card, precision="bf16") if flips <= MAX_FLIP_RATE else card
 
 
-def _device(config: TrainConfig) -> str:
+def _device(config: TrainConfig, ranks: Ranks) -> str:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for, but torch finds no CUDA device.")
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{ranks.local}" if device == "cuda" and ranks.count > 1 else device
 
 
 def _narrow(config: TrainConfig, device: torch.device) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from aftermap.kernels.methods import load_method
 from aftermap.kernels.network import has_bf16
 from aftermap.models.card import MAX_FLIP_RATE
@@ -74,3 +75,21 @@ def test_the_cards_halo_hardly_changes_a_class(towns) -> None:
         f"a halo of {card.halo} px flips {flips:.2e} of pixels; the card says {card.halo_flip_rate}"
     )
     assert flips < 5e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_of_torch_change_no_bit(towns, precision: str) -> None:
+    kernel = load_method("fc-siam-diff", device="cpu", precision=precision)
+    pre, post = (image[None, :, :576, :576] for image in towns[0])
+    kernel = dataclasses.replace(kernel, window=Window(512, 32))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(kernel(pre, post, np.ones((1, 576, 576), bool)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for name, values in results[0].items():
+            np.testing.assert_array_equal(values, other[name], err_msg=name)
