@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import connect
     from .exports import export
-    from .request import plan
+    from .region import run_region
+    from .region_plan import plan
+    from .submission import submit
 
-__all__ = ["connect", "export", "plan"]
+__all__ = ["connect", "export", "plan", "run_region", "submit"]
 
-_WHERE = {"connect": ".client", "export": ".exports", "plan": ".request"}
+_WHERE = {
+    "connect": ".client",
+    "export": ".exports",
+    "plan": ".region_plan",
+    "run_region": ".region",
+    "submit": ".submission",
+}
 
 
 def __getattr__(name: str) -> Any:

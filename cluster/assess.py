@@ -6,12 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from distributed import Client
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from odc.geo.geobox import GeoBox
 
@@ -20,12 +22,13 @@ from ..scenes.pair import Source
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
 from .budget import check_memory
-from .client import connected
+from .client import connected, dashboard
 from .fingerprint import digest
 from .folder import RunFolder
 from .futures import Failure, run_bounded
 from .heap import trim
 from .job import Job, JobFile, StorageError, run_chunk
+from .placement import placed
 from .progress import RunProgress
 from .request import Prepared, Request, prepare, versions
 from .run import Run
@@ -62,8 +65,20 @@ def assess(
     return run_request(request)
 
 
-def run_request(request: Request, quiet: bool = True) -> Run:
-    """Carry out a request; `quiet` says nothing on standard error."""
+class StorageGone(AftermapError):
+    """The run folder can no longer be written: nothing else on this disk can go on either."""
+
+
+class Stopped(Exception):
+    """The run was told to stop; what is done is kept."""
+
+
+def run_request(request: Request, quiet: bool = True, stop: Event | None = None) -> Run:
+    """Carry out a request; `quiet` says nothing on standard error.
+
+    Safe from several threads at once. After `stop` is set, Stopped is raised as soon as the next
+    chunk is done.
+    """
     prepared = prepare(request, probe=False)
     folder = RunFolder(request.out)
     with folder.locked():
@@ -76,14 +91,14 @@ def run_request(request: Request, quiet: bool = True) -> Run:
         job = Job(prepared.kernel, prepared.pair, plan, store)
         record |= _opening(prepared, record, plan)
         with (
-            connected(request.cluster, request.workers, request.memory) as client,
-            _storage_told(folder),
+            _client(prepared) as client,
+            _told(folder, client),
         ):
             folder.write(record)
             store.create(_region_grid(job), {"run_id": record["run_id"]})
-            _say(f"dashboard  {client.dashboard_link}", quiet)
+            _say(f"dashboard  {dashboard(client)}", quiet)
             started = time.perf_counter()
-            record |= _run_chunks(client, job, folder, quiet)
+            record |= _run_chunks(client, job, folder, quiet, stop)
             record["seconds_chunks"] = round(time.perf_counter() - started, 2)
             client.run(trim, on_error="ignore")
             trim()
@@ -107,7 +122,7 @@ def _plan(prepared: Prepared, record: dict[str, Any]) -> Plan:
             f"{prepared.request.chunk} asks for {plan.chunk}. Leave out --chunk, or start over with --fresh."
         )
     plan = replace(plan, chunk=chunk)
-    check_memory(prepared.kernel, plan, prepared.budget.limit_bytes)
+    check_memory(prepared.kernel, plan, prepared.budget.limit_bytes, prepared.budget.threads)
     return plan
 
 
@@ -129,13 +144,26 @@ def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str
     }
 
 
-def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dict[str, Any]:
+def _client(prepared: Prepared) -> AbstractContextManager[Client]:
+    """The cluster of a request, of as many workers as were planned; one that is given is left alone."""
+    request = prepared.request
+    if isinstance(request.cluster, Client):
+        return nullcontext(request.cluster)
+    return connected(request.cluster, prepared.budget.workers, request.memory)
+
+
+def _run_chunks(
+    client: Client, job: Job, folder: RunFolder, quiet: bool, stop: Event | None
+) -> dict[str, Any]:
     """Work on every chunk that is not done; what fails is set aside with its reason."""
     todo = [chunk.index for chunk in job.plan if not job.store.sound(chunk)]
     file = JobFile.write(job, folder.path.absolute() / ".job")
     quarantined = []
     try:
-        with RunProgress(len(job.plan), len(job.plan) - len(todo), quiet) as progress:
+        with (
+            placed(client, job, file),
+            RunProgress(len(job.plan), len(job.plan) - len(todo), quiet) as progress,
+        ):
             for result in run_bounded(client, run_chunk, todo, file, fatal=(StorageError,)):
                 index = result.item if isinstance(result, Failure) else result.index
                 chunk = job.plan.at(*index)
@@ -144,6 +172,8 @@ def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dic
                     quarantined.append(_entry(chunk, result.error))
                     _say(f"chunk {index} set aside: {quarantined[-1]['reason']}", quiet)
                 progress.advance(chunk.shape[0] * chunk.shape[1])
+                if stop is not None and stop.is_set():
+                    raise Stopped
     finally:
         (folder.path / ".job").unlink(missing_ok=True)
     return {
@@ -153,11 +183,11 @@ def _run_chunks(client: Client, job: Job, folder: RunFolder, quiet: bool) -> dic
 
 
 @contextmanager
-def _storage_told(folder: RunFolder) -> Iterator[None]:
-    """Say in words that the run folder is full or gone, whichever library noticed it."""
+def _told(folder: RunFolder, client: Client) -> Iterator[None]:
+    """Say in words that the run folder is full or gone, or the cluster, whoever noticed it."""
     try:
         yield
-    except AftermapError:
+    except (AftermapError, Stopped):
         raise
     except Exception as error:
         if isinstance(error, KilledWorker):
@@ -168,10 +198,15 @@ def _storage_told(folder: RunFolder) -> Iterator[None]:
         there = folder.record.exists()
         free = shutil.disk_usage(folder.path).free if there else 0
         if isinstance(error, StorageError) or free < _LEAST_FREE:
-            raise AftermapError(
+            raise StorageGone(
                 f"The run folder {folder.path} can no longer be written ({error}; {free >> 20} MiB "
                 "free). What is done is kept: make room or restore the folder, and run the same "
                 "command again."
+            ) from error
+        if client.status != "running" or isinstance(error, CommClosedError):
+            raise AftermapError(
+                f"The cluster is gone: its scheduler does not answer any more ({error}). What is "
+                "done is kept: run the same command again, if need be with another --cluster."
             ) from error
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..kernels.gpu import free_bytes, gpu_count
 from ..kernels.kernel import Kernel
 from ..scenes.errors import Refused
 from ..scenes.plan import Plan
@@ -20,12 +22,18 @@ _PER_WORKER = 4
 """Chunks per worker, at least, so that the last ones to finish are a small part of the run."""
 
 
+class NoRoom(Refused):
+    """The disk is too small for what a run may write."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """The figures that `aftermap plan` and `--dry-run` show."""
 
     plan: Plan
     workers: int
+    threads: int
+    """Chunks that one worker works on at a time."""
     peak_bytes: int
     """Estimated peak memory of one worker."""
     limit_bytes: int
@@ -35,6 +43,10 @@ class Budget:
     seconds_per_window: float
     """Measured on one window, or 0 when not measured."""
     free_bytes: int
+    device_bytes: int
+    """Estimated peak memory of one GPU, or 0 without one."""
+    device_free_bytes: int
+    """Memory that is free on the GPU of this machine, or 0 without one."""
 
     @property
     def seconds(self) -> float:
@@ -54,8 +66,10 @@ class Budget:
             "windows": plan.window_count,
             "pixels_seen_per_pixel": round(plan.overhead, 3),
             "workers": self.workers,
+            "threads_per_worker": self.threads,
             "peak_bytes_per_worker": self.peak_bytes,
             "memory_limit_per_worker": self.limit_bytes,
+            "peak_bytes_per_gpu": self.device_bytes,
             "disk_bytes": self.disk_bytes,
             "estimated_seconds": round(self.seconds, 2),
         }
@@ -70,34 +84,47 @@ def make_budget(
     chunk: int | None,
     out: Path,
     probe: bool = True,
+    threads: int = 1,
 ) -> Budget:
     """Choose the chunk size for a kernel on a raster and reckon the cost of running it.
 
-    `memory` is what one worker may use, bytes. Raises Refused, with the figures, for a plan that
+    `memory` is what one worker may use, bytes, and `threads` how many chunks it works on at a time. Raises Refused, with the figures, for a plan that
     does not fit into memory or onto the disk.
     """
     if chunk is not None and chunk < 1:
         raise Refused(f"--chunk {chunk} is no size in pixels; give at least 1.")
-    side = chunk or _choose(kernel, shape, region, workers, memory)
+    side = chunk or _choose(kernel, shape, region, workers, memory, threads)
     # A shard is as large as the chunk, even where the raster ends before it.
     longest = max(Plan.of(shape, kernel.window, 1, region).region_shape)
     plan = Plan.of(shape, kernel.window, min(side, longest), region)
-    peak = check_memory(kernel, plan, memory)
+    peak = check_memory(kernel, plan, memory, threads)
+    device_free = _check_device(kernel, workers)
     height, width = plan.region_shape
     disk = int(height * width * len(kernel.layers) * 1.2) + (8 << 20)
-    free = _free(out) + _held(out)
+    free = room_bytes(out)
     if disk > free:
-        raise Refused(
+        raise NoRoom(
             f"The run folder needs up to {_gib(disk)}, and {out} has {_gib(free)} free. "
             "Give a folder on a larger disk with -o."
         )
     seconds = seconds_per_window(kernel) if probe else 0.0
-    return Budget(plan, workers, peak, memory, disk, seconds, free)
+    return Budget(
+        plan,
+        workers,
+        threads,
+        peak,
+        memory,
+        disk,
+        seconds,
+        free,
+        kernel.device_bytes,
+        device_free,
+    )
 
 
-def check_memory(kernel: Kernel, plan: Plan, memory: int) -> int:
+def check_memory(kernel: Kernel, plan: Plan, memory: int, threads: int = 1) -> int:
     """The peak memory of one worker, refused with the figures where it exceeds `memory`; bytes."""
-    peak = peak_bytes(kernel, plan)
+    peak = peak_bytes(kernel, plan, threads)
     if peak > memory:
         raise Refused(
             f"A worker would need {_gib(peak)} for chunks of {plan.chunk} px with {kernel.method}, "
@@ -112,8 +139,27 @@ def check_memory(kernel: Kernel, plan: Plan, memory: int) -> int:
     return peak
 
 
-def peak_bytes(kernel: Kernel, plan: Plan) -> int:
-    """Memory of one worker at its peak: libraries, one batch, one block of pixels and its layers."""
+def _check_device(kernel: Kernel, workers: int) -> int:
+    """Memory that is free on this machine's GPUs, refused where its workers need more; bytes.
+
+    0 for kernels that need none, and where the GPUs are on other machines.
+    """
+    if not kernel.device_bytes or not gpu_count():
+        return 0
+    free, sharing = free_bytes(), math.ceil(workers / gpu_count())
+    if sharing * kernel.device_bytes > free:
+        fit = free // kernel.device_bytes * gpu_count()
+        raise Refused(
+            f"{kernel.method} needs up to {_gib(kernel.device_bytes)} of GPU memory for each of "
+            f"{sharing} workers, and {_gib(free)} are free. "
+            + (f"Give --workers {fit}" if fit else "Stop what else uses the GPU")
+            + ", or --device cpu."
+        )
+    return free
+
+
+def peak_bytes(kernel: Kernel, plan: Plan, threads: int = 1) -> int:
+    """Memory of one worker at its peak: libraries, and in each thread a batch, a block and its layers."""
     height, width = plan.region_shape
     core = plan.window.core
     rows = min(plan.chunk, -(-height // core) * core)
@@ -122,7 +168,8 @@ def peak_bytes(kernel: Kernel, plan: Plan) -> int:
     pixels = block * (len(kernel.inputs) * kernel.bands * 3 + 3)
     layers = rows * cols * len(kernel.layers) * 3
     cache = 64 << 20
-    return kernel.fixed_bytes + kernel.batch * kernel.window_bytes + pixels + layers + cache
+    each = kernel.batch * kernel.window_bytes + pixels + layers
+    return kernel.fixed_bytes + threads * each + cache
 
 
 def seconds_per_window(kernel: Kernel) -> float:
@@ -144,16 +191,23 @@ def _choose(
     region: tuple[int, int, int, int],
     workers: int,
     memory: int,
+    threads: int,
 ) -> int:
     """The largest chunk that fits into memory and still gives every worker several."""
     core = kernel.window.core
     chunk = max(core, LARGEST // core * core)
     while chunk > core:
         plan = Plan.of(shape, kernel.window, chunk, region)
-        if peak_bytes(kernel, plan) <= memory and len(plan) >= _PER_WORKER * workers:
+        enough = _PER_WORKER * workers * threads
+        if peak_bytes(kernel, plan, threads) <= memory and len(plan) >= enough:
             break
         chunk -= core
     return chunk
+
+
+def room_bytes(folder: Path) -> int:
+    """Room for a folder: what is free on its disk, and what it takes there already; bytes."""
+    return _free(folder) + _held(folder)
 
 
 def _held(folder: Path) -> int:

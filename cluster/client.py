@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import dask
-import psutil
 import torch
 from distributed import Client, LocalCluster
 
+from ..kernels.gpu import free_bytes
 from ..scenes.errors import Refused, UsageError
+from .gpus import gpu_threads, start_gpus, usable_gpus
+from .machine import CONFIG, cores, worker_memory
+from .queues import SUBMIT, check_queue, start_queue
+from .security import security_beside
 
-KINDS = ("local", "threads", "cuda")
-"""Clusters that are started here; an address or a scheduler file joins one that runs."""
+QUEUES = tuple(SUBMIT)
+"""Batch systems whose jobs become workers."""
 
-WORKER_ENVIRONMENT = {
-    # Dask's own default trims the heap after every free: a third of a CPU forward pass.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-    "OMP_NUM_THREADS": "1",
-    "GDAL_NUM_THREADS": "1",
-}
-"""Set before a worker starts; the allocator and OpenMP read it only then."""
+HERE = ("auto", "local", "threads", "cuda")
+"""Clusters that are started on this machine."""
+
+KINDS = (*HERE, *QUEUES)
+"""Clusters that are started; an address or a scheduler file joins one that runs."""
 
 
 def connect(
-    cluster: str | Client = "local", workers: int | None = None, memory: str | int | None = None
+    cluster: str | Client = "auto",
+    workers: int | None = None,
+    memory: str | int | None = None,
+    **options: Any,
 ) -> Client:
     """Connect to a cluster, starting one where a kind is named.
 
-    "local": one single-threaded process per core, on loopback. "threads": this process, one thread
-    per core. "cuda": one process per GPU. "tcp://host:port", "tls://..." or the path of a scheduler
-    file join a running cluster; a Client is returned as it is. `memory` is per worker ("4GiB").
-    Raises UsageError for an unknown kind, Refused for a cluster that cannot be reached.
+    "auto": "cuda" where there are several GPUs, else "local". "local": one single-threaded process per
+    core, on loopback. "threads": this process, one thread per core. "cuda": one process per GPU.
+    "slurm", "pbs", "lsf": workers are batch jobs, joined by TLS; `options` (walltime, account,
+    queue, ...) are those of `queues.start_queue`. "tcp://host:port", "tls://..." or the path of a
+    scheduler file join a running cluster; a Client is returned as it is. `memory` is per worker
+    ("4GiB"). Raises UsageError for an unknown kind, Refused for a cluster that cannot be reached.
     """
     if isinstance(cluster, Client):
         return cluster
     check_cluster(cluster, workers)
-    if cluster in ("local", "threads"):
-        return Client(_start(cluster, workers, memory))
-    if cluster == "cuda":
-        return Client(_start_cuda(workers))
-    if "://" in cluster:
-        return _join(cluster, address=cluster)
-    return _join(cluster, scheduler_file=cluster)
+    kind = resolved(cluster)
+    if options and kind not in QUEUES:
+        raise UsageError(f"A {kind} cluster does not take the options {sorted(options)}.")
+    if kind in ("local", "threads"):
+        return Client(_start(kind, workers, memory))
+    if kind == "cuda":
+        return Client(start_gpus(workers, memory))
+    if kind in QUEUES:
+        return Client(start_queue(kind, workers, memory, **options))
+    if "://" in kind:
+        return _join(kind, address=kind)
+    return _join(kind, scheduler_file=kind, security=security_beside(kind))
 
 
 def check_cluster(cluster: str | Client, workers: int | None) -> None:
     """Refuse, before anything is started or written, what `connect` could not do."""
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers} is no number of workers; give 1 or more.")
+    if not isinstance(cluster, Client) and cluster in QUEUES:
+        check_queue(cluster)
     if isinstance(cluster, Client) or cluster in KINDS or "://" in cluster:
         return
     if not cluster.endswith(".json"):
@@ -65,17 +78,27 @@ def check_cluster(cluster: str | Client, workers: int | None) -> None:
         raise Refused(f"The scheduler file {cluster} does not exist. Check --cluster.")
 
 
+def resolved(cluster: str) -> str:
+    """The kind that "auto" stands for on this machine; any other name as it is.
+
+    One GPU is shared by a process per core, which feeds it better than the threads of one process
+    (docs/performance.md); several have a process each.
+    """
+    if cluster != "auto":
+        return cluster
+    return "cuda" if len(usable_gpus()) > 1 else "local"
+
+
 @contextmanager
 def connected(
-    cluster: str | Client, workers: int | None = None, memory: str | int | None = None
+    cluster: str | Client,
+    workers: int | None = None,
+    memory: str | int | None = None,
+    **options: Any,
 ) -> Iterator[Client]:
     """A client for the length of a block; what was started here is stopped at the end."""
-    client = connect(cluster, workers, memory)
-    threads = torch.get_num_threads()
-    if cluster == "threads":
-        torch.set_num_threads(
-            1
-        )  # the workers are the threads; more per forward pass get in the way
+    client = connect(cluster, workers, memory, **options)
+    threads = torch.get_num_threads()  # workers in this process set it to their share
     try:
         yield client
     finally:
@@ -87,43 +110,41 @@ def connected(
                 started.close()
 
 
-def worker_count(cluster: str | Client, workers: int | None) -> int:
-    """How many workers a plan can count on before anything is started."""
+def dashboard(client: Client) -> str:
+    """Where to watch a cluster. Of one in this process Dask names an address that nobody listens on."""
+    link = str(client.dashboard_link)
+    if client.scheduler is None or not client.scheduler.address.startswith("inproc"):
+        return link
+    return urlsplit(link)._replace(netloc=f"127.0.0.1:{urlsplit(link).port}").geturl()
+
+
+def worker_count(cluster: str | Client, workers: int | None, device_bytes: int = 0) -> int:
+    """How many workers a plan can count on before anything is started.
+
+    Left open, it is one per core, or as many as fit on a GPU that they share and that each takes
+    `device_bytes` of.
+    """
     if isinstance(cluster, Client):
         return max(1, len(cluster.scheduler_info(n_workers=-1)["workers"]))
-    return workers or cores()
+    if workers is not None:
+        return workers
+    if resolved(cluster) == "cuda":
+        return max(1, len(usable_gpus()))
+    if cluster == "auto" and device_bytes:
+        return max(1, min(cores(), free_bytes() // device_bytes))
+    return cores()
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def worker_memory(memory: str | int | None, workers: int) -> int:
-    """Bytes one worker may use: as asked, or an even share of what is free, less a tenth."""
-    if memory is not None:
-        try:
-            return int(dask.utils.parse_bytes(memory))
-        except ValueError:
-            raise UsageError(
-                f"--memory {memory!r} is no amount of memory; give for example 4GiB."
-            ) from None
-    return int(psutil.virtual_memory().available * 0.9 / workers)
+def worker_threads(cluster: str | Client) -> int:
+    """How many chunks one worker works on at a time; the workers of "threads" are threads."""
+    if isinstance(cluster, Client):
+        return max(cluster.nthreads().values(), default=1)
+    return gpu_threads() if resolved(cluster) == "cuda" else 1
 
 
 def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalCluster:
     count = workers or cores()
-    with dask.config.set(
-        {
-            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-            # A chunk is retried on other workers before it is set aside; see `futures`.
-            "distributed.scheduler.allowed-failures": 2,
-            "distributed.worker.memory.terminate": 0.98,
-            # Dask's histories grow to a hundred thousand entries before they forget any.
-            "distributed.admin.log-length": 500,
-            "distributed.admin.low-level-log-length": 500,
-        }
-    ):
+    with dask.config.set(CONFIG):
         return LocalCluster(
             n_workers=1 if kind == "threads" else count,
             threads_per_worker=count if kind == "threads" else 1,
@@ -138,27 +159,15 @@ def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalClu
         )
 
 
-def _start_cuda(workers: int | None) -> LocalCluster:
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError as error:
-        raise Refused(
-            f'--cluster cuda needs dask-cuda ({error}). Install it with pip install "aftermap[gpu]".'
-        ) from error
-    try:
-        return LocalCUDACluster(
-            n_workers=workers, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-        )
-    except Exception as error:  # NVML raises its own hierarchy when there is no driver
-        raise Refused(
-            f"--cluster cuda was asked for, but no GPU can be used here ({type(error).__name__}: "
-            f"{error}). Use --cluster local."
-        ) from error
-
-
-def _join(name: str, **where: str) -> Client:
+def _join(name: str, **where: Any) -> Client:
     try:
         return Client(**where, timeout="10s")
+    except TypeError as error:  # what Dask raises for a private scheduler without credentials
+        raise Refused(
+            f"The scheduler at {name} talks TLS only, and no credentials were given ({error}). Join by "
+            "its scheduler file, with tls.crt and tls.key beside it, or say where they are in Dask's "
+            "configuration (distributed.comm.tls)."
+        ) from error
     except (OSError, TimeoutError, ValueError) as error:
         raise Refused(
             f"No Dask scheduler answers at {name} within 10 s ({error}). Check --cluster, and that "

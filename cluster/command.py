@@ -10,13 +10,17 @@ from typing import Any
 
 import pandas as pd
 
+from ..models.ranks import Ranks
 from ..models.recipes import BUNDLED, TrainConfig
 from ..models.training import train
 from ..scenes.errors import Refused, UsageError
+from ..scenes.remote import is_remote
 from ..scenes.synth import Synth, write
 from .assess import run_request
 from .exports import export
-from .request import Request, describe, prepare
+from .plan_text import describe
+from .region_command import plan_region_command
+from .request import Request, prepare
 from .run import Run
 
 
@@ -31,6 +35,14 @@ def run_assess(arguments: Mapping[str, Any]) -> int:
     run = run_request(request, quiet=as_json)
     print(json.dumps(_result(run), indent=2) if as_json else _told(run))
     return 4 if run.quarantined else 0
+
+
+def run_plan(arguments: Mapping[str, Any]) -> int:
+    """Carry out `aftermap plan` for images, or for a region file; returns the exit code."""
+    images = arguments["images"]
+    if len(images) == 1 and images[0].endswith(".toml"):
+        return plan_region_command(arguments)
+    return run_assess({**arguments, "dry_run": True})
 
 
 def run_synth(folder: Path, **spec: Any) -> None:
@@ -61,6 +73,8 @@ def run_train(arguments: Mapping[str, Any]) -> None:
     )
     config = BUNDLED if arguments["bundled"] else asked
     weights = train(config, fresh=arguments["fresh"])
+    if not Ranks.here().leads:
+        return
     print(f"weights    {weights}")
     print(f"Try: aftermap assess PRE POST --method {config.method} --weights {weights}")
 
@@ -89,7 +103,8 @@ def _source(text: str) -> str | list[str]:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"The list of tiles {listing} cannot be read: {error}.") from error
-    return [str(listing.parent / line.strip()) for line in lines if line.strip()]
+    tiles = [line.strip() for line in lines if line.strip()]
+    return [tile if is_remote(tile) else str(listing.parent / tile) for tile in tiles]
 
 
 def _result(run: Run) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
@@ -12,9 +13,17 @@ import torch
 from ..kernels.methods import BASELINES, NETWORKS
 from ..kernels.network import has_bf16
 from ..models.checkpoint import bundled
-from .client import cores
+from .client import QUEUES
+from .machine import cores
+from .queues import SUBMIT
 
-_EXTRAS = {"dask-cuda": "gpu", "bokeh": "dashboard", "tensorboard": "train"}
+_EXTRAS = {
+    "dask-cuda": "gpu",
+    "dask-jobqueue": "hpc",
+    "pystac-client": "stac",
+    "bokeh": "dashboard",
+    "tensorboard": "train",
+}
 _CORE = (
     "aftermap",
     "torch",
@@ -49,6 +58,9 @@ def examine() -> Findings:
         ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         if torch.cuda.is_available()
         else f"none that torch {torch.__version__} sees"
+    )
+    found["job systems"] = (
+        ", ".join(kind for kind in QUEUES if shutil.which(SUBMIT[kind])) or "none"
     )
     for method in (*NETWORKS, *BASELINES):
         weights = (

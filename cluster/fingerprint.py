@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..scenes.remote import RemoteFile, fingerprint_remote, sha256_remote
+
 _TILES = 64
 _TILE_BYTES = 4096
 
 
-def fingerprint_file(path: str | Path) -> dict[str, object]:
+def fingerprint_file(path: str | Path | RemoteFile) -> dict[str, object]:
     """Identify a file: its size, and one SHA-256 over its size, its head and 64 evenly spaced blocks.
 
-    Cheap for any size; a change of a few bytes in the middle of a large file can go unseen.
+    Cheap for any size; a change of a few bytes in the middle of a large file can go unseen. Of a
+    remote file fewer blocks are fetched, and what its server says of its version is kept too.
     """
+    if isinstance(path, RemoteFile):
+        return fingerprint_remote(path)
     file = Path(path)
     size = file.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -38,8 +43,10 @@ def parts_of(path: str | Path) -> list[Path]:
     return [source]
 
 
-def sha256_file(path: str | Path) -> str:
+def sha256_file(path: str | Path | RemoteFile) -> str:
     """The SHA-256 of a whole file."""
+    if isinstance(path, RemoteFile):
+        return sha256_remote(path)
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

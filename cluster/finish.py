@@ -52,6 +52,7 @@ from ..scenes.plan import Chunk, Plan
 from ..scenes.shift_field import Moves, ShiftField
 from ..scenes.store import Store
 from ..scenes.vectors import Table, read_blocks, write_csv, write_geopackage, write_geoparquet
+from .folder import RunFolder
 from .heap import trim
 from .spool import BLOCK, ComponentSpool, Counted, FootprintSpool
 
@@ -105,7 +106,7 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
     tags = {"method": job.origin.method, "run_id": job.origin.run_id}
     write = partial(_write_layer, job.store, job.grid, job.folder, tags)
     rasters = list(map_chunks(write, names(job.store.layers)))
-    counted = {name: _Totals(job.rules) for name in ("buildings", "damage_areas")}
+    counted = {name: Totals(job.rules) for name in ("buildings", "damage_areas")}
     given = job.footprints
     with _detect(job, map_chunks) if given is None else _count(job, given, map_chunks) as found:
         for name, blocks in found.tables.items():
@@ -155,7 +156,12 @@ def summarise(facts: dict[str, Any]) -> pd.DataFrame:
 def _write_layer(store: Store, grid: GeoBox, folder: Path, tags: dict[str, str], name: str) -> str:
     """Write one layer as a COG; the only writer of that file."""
     path = folder / f"{name}.tif"
-    write_cog(store, name, grid, path, tags)
+    run = RunFolder(folder)
+
+    def wanted() -> bool:
+        return not run.record.exists() or run.read().get("run_id") == tags["run_id"]
+
+    write_cog(store, name, grid, path, tags, wanted)
     trim()
     return path.name
 
@@ -307,7 +313,7 @@ def _area_facts(cells: Cells, job: FinishJob, wanted: np.ndarray) -> dict[str, A
     }
 
 
-class _Totals:
+class Totals:
     """Counts and areas per class, gathered while rows pass by."""
 
     def __init__(self, rules: Rules) -> None:

@@ -97,9 +97,13 @@ class Finished:
 
     def blocks(self) -> Iterator[gpd.GeoDataFrame]:
         """The rows of the result in order, a block at a time; at least one, perhaps empty, frame."""
-        if self.has_buildings:
+        return self.rows(self.table)
+
+    def rows(self, table: str) -> Iterator[gpd.GeoDataFrame]:
+        """The rows of `buildings` or `damage_areas`, likewise."""
+        if table == "buildings":
             return read_blocks(self.path / "buildings.parquet", BLOCK)
-        return self._streamed(self.table)
+        return self._streamed(table)
 
     def layer(self, name: str) -> gpd.GeoDataFrame:
         """A small layer of `buildings.gpkg`, whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -17,6 +18,9 @@ Value = TypeVar("Value")
 
 _PER_THREAD = 2
 """Tasks in flight per worker thread: one runs while the next one waits beside it."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds after which workers are counted again: batch jobs join and leave in mid-run."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,19 @@ def run_bounded(
     """Run `function(*arguments, item)` on the cluster for every item, as results come in.
 
     A task that raises yields a Failure. One whose worker died with it is tried once more, alone,
-    so that its neighbours on that worker are not blamed. Errors of `fatal` types are raised.
+    so that its neighbours on that worker are not blamed. Errors of `fatal` types are raised, and
+    whatever comes of a scheduler that is gone.
     """
     died: list[Item] = []
-    for result in _run(client, function, iter(items), arguments, _in_flight(client)):
+    for result in _run(client, function, iter(items), arguments):
         if isinstance(result, Failure):
-            if isinstance(result.error, fatal):
+            if isinstance(result.error, fatal) or client.status != "running":
                 raise result.error
             if isinstance(result.error, (KilledWorker, CancelledError)):
                 died.append(result.item)
                 continue
         yield result
-    yield from _run(client, function, iter(died), arguments, 1)
+    yield from _run(client, function, iter(died), arguments, alone=True)
 
 
 def map_ordered(
@@ -72,7 +77,7 @@ def _run(
     function: Callable[..., Value],
     items: Iterator[Item],
     arguments: tuple[object, ...],
-    room: int,
+    alone: bool = False,
 ) -> Iterator[Value | Failure[Item]]:
     def submit(item: Item) -> Future:
         future = client.submit(function, *arguments, item, pure=False)
@@ -80,17 +85,21 @@ def _run(
         return future
 
     asked: dict[str, Item] = {}
+    room, looked = 1 if alone else _in_flight(client), time.monotonic()
     running = as_completed([submit(item) for item in islice(items, room)])
     try:
         for future in running:
             item = asked.pop(future.key)
-            for following in islice(items, 1):
+            if not alone and time.monotonic() - looked > _LOOK_AGAIN:
+                room, looked = _in_flight(client), time.monotonic()
+            for following in islice(items, max(0, room - len(asked))):
                 running.add(submit(following))
             error = CancelledError() if future.status == "cancelled" else future.exception()
             yield Failure(item, error) if error is not None else future.result()
             future.release()
     finally:
-        client.cancel(list(running.futures), force=True)
+        if client.status == "running":
+            client.cancel(list(running.futures), force=True)
 
 
 def _in_flight(client: Client) -> int:

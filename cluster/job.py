@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import pickle
 import shutil
 import time
@@ -47,10 +48,21 @@ class JobFile:
 
     @classmethod
     def write(cls, job: Job, path: Path) -> JobFile:
-        """Pickle a job into the run folder."""
+        """Pickle a job into the run folder, for its owner alone to read."""
         content = pickle.dumps(job)
-        path.write_bytes(content)
+        part = path.with_name(f"{path.name}.part")
+        part.unlink(missing_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        os.replace(part, path)
         return cls(str(path), hashlib.sha256(content).hexdigest())
+
+    def current(self) -> bool:
+        """Whether the run that wrote the job still wants it: it is there, and the same."""
+        try:
+            return hashlib.sha256(Path(self.path).read_bytes()).hexdigest() == self.digest
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,12 @@ class ChunkReport:
 def run_chunk(file: JobFile, index: tuple[int, int]) -> ChunkReport:
     """Work on one chunk and write it: the one task of a file-backed run."""
     start = time.perf_counter()
-    job = _loaded(file.path, file.digest)
+    job = load_job(file)
     chunk = job.plan.at(*index)
     block = apply_chunk(job.kernel, job.pair, job.plan, chunk)
+    if job.store.whole() and not file.current():
+        # Whoever asked was killed, and the folder may belong to another run by now.
+        raise RuntimeError(f"{file.path} is no longer there: nobody waits for chunk {index}.")
     problem = None
     try:
         if block is None:
@@ -87,10 +102,12 @@ def run_chunk(file: JobFile, index: tuple[int, int]) -> ChunkReport:
     return ChunkReport(index, block is not None, time.perf_counter() - start)
 
 
-@lru_cache(maxsize=2)
-def _loaded(path: str, digest: str) -> Job:
+@lru_cache(maxsize=8)  # scenes of a region take turns
+def load_job(file: JobFile) -> Job:
     """The job, unpickled once per process, and only if it is the one that the client wrote."""
-    content = Path(path).read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise RuntimeError(f"{path} changed while the run was going on; start the command again.")
+    content = Path(file.path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.digest:
+        raise RuntimeError(
+            f"{file.path} changed while the run was going on; start the command again."
+        )
     return pickle.loads(content)

@@ -15,23 +15,25 @@ _LINE_EVERY = 10.0
 
 
 class RunProgress:
-    """Counts chunks and pixels, and says rate and remaining time on standard error."""
+    """Counts chunks (or scenes) and pixels, and says rate and remaining time on standard error."""
 
-    def __init__(self, total: int, done: int = 0, quiet: bool = False) -> None:
-        self.total, self.done, self.quiet = total, done, quiet
+    def __init__(
+        self, total: int, done: int = 0, quiet: bool = False, noun: str = "chunks"
+    ) -> None:
+        self.total, self.done, self.quiet, self.noun = total, done, quiet, noun
         self._started = time.monotonic()
         self._pixels = self._new = 0
         self._last_line = self._started
         self._bar = None
         if sys.stderr.isatty() and not quiet:
             self._bar = Progress(
-                TextColumn("[bold]chunks[/]"),
+                TextColumn(f"[bold]{noun}[/]"),
                 BarColumn(),
                 TextColumn("{task.completed}/{task.total}"),
                 TextColumn("{task.fields[rate]}"),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task("chunks", total=total, completed=done, rate="")
+            self._task = self._bar.add_task(noun, total=total, completed=done, rate="")
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -56,7 +58,9 @@ class RunProgress:
             time.monotonic() - self._last_line > _LINE_EVERY or self.done == self.total
         ):
             self._last_line = time.monotonic()
-            print(f"chunks {self.done}/{self.total}, {self.rate()}", file=sys.stderr, flush=True)
+            print(
+                f"{self.noun} {self.done}/{self.total}, {self.rate()}", file=sys.stderr, flush=True
+            )
 
     def rate(self) -> str:
         """Mpx/s of this attempt and the time that is left at that rate."""

@@ -59,6 +59,7 @@ class Images:
             raise UsageError(
                 f"[images] kind = {self.kind!r} is unknown. Give one of {', '.join(KINDS)}."
             )
+        self._check_types()
         object.__setattr__(self, "collections", tuple(self.collections))
         if self.bbox is not None:
             object.__setattr__(self, "bbox", tuple(self.bbox))
@@ -70,6 +71,19 @@ class Images:
             raise UsageError(
                 f'[images] kind = "{self.kind}" needs event_date = 2023-02-06, the first day after.'
             )
+
+    def _check_types(self) -> None:
+        """TOML has types of its own: a date in quotes is text, and one text is no list of texts."""
+        names, box = self.collections, self.bbox or (0, 0, 0, 0)
+        if not isinstance(self.event_date, date | None):
+            raise _wrong("event_date", "a date without quotes, such as 2023-02-06", self.event_date)
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise _wrong("collections", 'a list of texts, such as ["a", "b"]', names)
+        if len(box) != 4 or not all(type(n) in (int, float) for n in box):
+            raise _wrong("bbox", "four numbers: west, south, east, north", box)
+        for key in ("max_cloud", "max_off_nadir"):
+            if type(getattr(self, key)) not in (int, float):
+                raise _wrong(key, "a number", getattr(self, key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +150,10 @@ def read_region_file(path: str | Path) -> RegionFile:
         district_column=districts.get("column", "name"),
         job=content.get("job", {}),
     )
+
+
+def _wrong(key: str, needed: str, found: object) -> UsageError:
+    return UsageError(f"[images] {key} must be {needed}; found {found!r}.")
 
 
 def _made(path: str | Path, table: str, kind: type, values: Mapping[str, Any]) -> Any:

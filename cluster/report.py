@@ -73,19 +73,19 @@ def write_report(
     there is no map. Raises UsageError where the page would be larger than LIMIT_BYTES.
     """
     intervals = facts.get("intervals") or {}
-    buildings = _bars(facts.get("buildings"), intervals)
-    areas = _bars(facts.get("damage_areas"), intervals if not buildings else {})
+    buildings = class_bars(facts.get("buildings"), intervals)
+    areas = class_bars(facts.get("damage_areas"), intervals if not buildings else {})
     interactive = places is not None and any(shot.name == "after" for shot in pictures)
-    script = _asset("report.js") if interactive else ""
-    style = _asset("report.css") + _legend_style()
-    html = _template().render(
+    script = asset("report.js") if interactive else ""
+    style = asset("report.css") + legend_style()
+    html = template("report.html.j2").render(
         facts=facts,
         bars=buildings,
         areas=areas,
         intervals=any(bar.low is not None for bar in (*buildings, *areas)),
         damaged=sum(bar.count for bar in buildings if 2 <= bar.entry.code <= 5),
         graded=sum(bar.count for bar in buildings if bar.entry.code != NOT_ANALYSED),
-        coverage=_coverage(facts),
+        coverage=coverage(facts),
         legend=[row for row in LEGEND if row.code],
         legend_name=f"{TITLE}, version {VERSION}",
         pictures=pictures,
@@ -95,10 +95,10 @@ def write_report(
         left_out=_left_out(facts, pictures, places),
         page=to_json(places.page) if places and interactive else None,
         style=style,
-        style_digest=_digest(style),
+        style_digest=content_digest(style),
         script=script,
-        script_digest=_digest(script) if script else None,
-        licenses=_asset("report.licenses.txt").replace("--", "- -"),
+        script_digest=content_digest(script) if script else None,
+        licenses=asset("report.licenses.txt").replace("--", "- -"),
     )
     content = html.encode()
     if len(content) > LIMIT_BYTES:
@@ -110,7 +110,7 @@ def write_report(
         part.write_bytes(content)
 
 
-def _bars(table: Mapping[str, Any] | None, intervals: Mapping[Any, Any]) -> list[_Bar]:
+def class_bars(table: Mapping[str, Any] | None, intervals: Mapping[Any, Any]) -> list[_Bar]:
     """The classes of a table that occur, from intact to not analysed, with their share."""
     if not table or not table["total"]:
         return []
@@ -179,13 +179,13 @@ def _columns(labels: Sequence[str], counts: np.ndarray) -> list[_Column]:
     return found
 
 
-def _coverage(facts: Mapping[str, Any]) -> float:
+def coverage(facts: Mapping[str, Any]) -> float:
     """Percent of the area that was analysed."""
     seen, unseen = float(facts["analysed_km2"]), float(facts["not_analysed_km2"])
     return 100 * seen / (seen + unseen) if seen + unseen else 0.0
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A built part of the page; refuses one that would end the element it is put into."""
     text = (_TEMPLATES / name).read_text(encoding="utf-8")
     for tag in ("</script", "</style", "<!--"):
@@ -194,7 +194,7 @@ def _asset(name: str) -> str:
     return text
 
 
-def _legend_style() -> str:
+def legend_style() -> str:
     """The legend's colours as classes: the page's policy allows no style attributes."""
     return "".join(
         f".c{row.code}{{background:{row.hex};fill:{row.hex}}}"
@@ -205,13 +205,13 @@ def _legend_style() -> str:
     )
 
 
-def _digest(text: str) -> str:
+def content_digest(text: str) -> str:
     """What a content security policy calls an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _template() -> jinja2.Template:
-    """The page; everything that is put into it is escaped, but what this package built itself."""
+def template(name: str) -> jinja2.Template:
+    """A page; everything that is put into it is escaped, but what this package built itself."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -220,7 +220,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": _figure, "km2": _km2, "percent": _percent}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _figure(value: float) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from ..scenes.grid import overview_grid
 from ..scenes.legend import LEGEND
 from ..scenes.pair import Pair
+from ..scenes.remote import Unreachable
 from ..scenes.scene import ReadError, Scene
 from .heap import trim
 
@@ -154,7 +155,7 @@ def _seen(
         bottom, right = min(top + _BLOCK, height), min(left + _BLOCK, width)
         try:
             values, valid = scene.read(coarse, top, left, bottom, right)
-        except ReadError:
+        except (ReadError, Unreachable):
             continue
         bands = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
         block = bands.transpose(1, 2, 0).astype(np.uint8)

@@ -23,15 +23,17 @@ from ..kernels.verdict import FLAGS, RULES, Verdict
 from ..scenes.align import LARGE, Shift, measure_tiles
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.footprints import FootprintFile, open_footprints
-from ..scenes.grid import gsd, region_of
+from ..scenes.grid import region_of
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
 from ..scenes.raster import Raster
+from ..scenes.remote import RemoteFile
 from ..scenes.scene import ReadError, Scene
 from ..scenes.shift_field import SURE, ShiftField
 from .budget import Budget, make_budget
-from .client import check_cluster, worker_count, worker_memory
+from .client import HERE, check_cluster, worker_count, worker_threads
 from .fingerprint import fingerprint_file, parts_of, sha256_file
+from .machine import worker_memory
 
 CHECKED = 2048
 """Side of the pieces in which a scene is searched for a valid pixel, px."""
@@ -62,6 +64,8 @@ class Request:
     scale: tuple[float, float] | None = None
     crs: str | None = None
     gcps: bool = False
+    allow_remote: bool = False
+    """Read http and https URLs of images, by range requests."""
     coregister: bool = False
     match_colour: bool = False
     rule: str = RULES[0]
@@ -71,14 +75,18 @@ class Request:
     regularise: bool = False
     chunk: int | None = None
     halo: int | None = None
-    cluster: str | Client = "local"
+    cluster: str | Client = "auto"
     workers: int | None = None
     memory: str | int | None = None
     device: str = "auto"
     precision: str = "auto"
+    compiled: bool = False
+    """Let `torch.compile` rewrite the network."""
     hash_inputs: bool = False
     """Record the SHA-256 of whole input files too."""
     fresh: bool = False
+    scene: str | None = None
+    """What the ids of its detected buildings start with; the after image's name by default."""
 
     def __post_init__(self) -> None:
         for name in ("out", "weights", "footprints", "aoi"):
@@ -147,6 +155,7 @@ class Prepared:
                 "footprints_on": request.footprints_on,
                 "min_area_m2": self.rules.min_area_m2,
                 "regularise": self.rules.regularise,
+                **({} if request.scene is None else {"scene": request.scene}),
                 **self.rules.verdict.facts(),
             },
         }
@@ -187,9 +196,9 @@ class Prepared:
         before = {"pre": self.pair.pre} if self.pair.pre else {}
         return {**before, "post": self.pair.post}
 
-    def _files(self) -> list[tuple[str, list[Path]]]:
-        files = [
-            (role, [Path(raster.path) for raster in scene.rasters])
+    def _files(self) -> list[tuple[str, Sequence[Path | RemoteFile]]]:
+        files: list[tuple[str, Sequence[Path | RemoteFile]]] = [
+            (role, [raster.remote or Path(raster.path) for raster in scene.rasters])
             for role, scene in self._scenes().items()
         ]
         if self.request.footprints is not None:
@@ -205,15 +214,10 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     run measures the same again. Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
     Refused or NothingToAnalyse in words.
     """
-    options = {
-        k: v
-        for k, v in (("precision", request.precision), ("halo", request.halo))
-        if v not in (None, "auto")
-    }
     check_cluster(request.cluster, request.workers)
-    kernel = load_method(request.method, request.weights, request.device, **options)
+    kernel = kernel_of(request)
     _check_images(request, kernel)
-    rules = _rules(request, kernel)
+    rules = rules_of(request, kernel)
     pair = make_pair(
         request.pre if "pre" in kernel.inputs else None,
         request.post,
@@ -225,6 +229,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
         scale=request.scale,
         crs=request.crs,
         gcps=request.gcps,
+        allow_remote=request.allow_remote,
     )
     _check_pixels(pair, kernel)
     check_resolution(kernel, pair.grid)
@@ -232,7 +237,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     _check_something_valid(pair, Plan.of(pair.grid.shape, kernel.window, CHECKED, region))
     pair, shifts = _adjusted(pair, request)
     kernel = kernel.fitted(pair)
-    workers = worker_count(request.cluster, request.workers)
+    workers = worker_count(request.cluster, request.workers, kernel.device_bytes)
     budget = make_budget(
         kernel,
         (pair.grid.shape[0], pair.grid.shape[1]),
@@ -242,6 +247,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
         request.chunk,
         request.out,
         probe,
+        worker_threads(request.cluster),
     )
     footprints = None
     if request.footprints is not None:
@@ -249,6 +255,20 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
         region_grid = pair.grid[row0:row1, col0:col1]
         footprints = open_footprints(request.footprints, region_grid, pair.area)
     return Prepared(request, kernel, pair, budget, footprints, shifts, rules)
+
+
+def kernel_of(request: Request) -> Kernel:
+    """The method asked for with its options, not fitted to a scene."""
+    options = {
+        k: v
+        for k, v in (
+            ("precision", request.precision),
+            ("halo", request.halo),
+            ("compiled", request.compiled),
+        )
+        if v not in (None, "auto", False)
+    }
+    return load_method(request.method, request.weights, _device(request), **options)
 
 
 def plan(pre: Source | None, post: Source, **options: Any) -> Budget:
@@ -264,26 +284,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
 
 
-def describe(prepared: Prepared) -> str:
-    """The plan in words, for `aftermap plan` and `--dry-run`."""
-    plan, budget, pair = prepared.budget.plan, prepared.budget, prepared.pair
-    height, width = plan.region_shape
-    flips = prepared.kernel.facts().get("halo_flip_rate")
-    halo = f" (changes {flips:.2%} of classes against the full one)" if flips else ""
-    shift = prepared.shift
-    moved = f"{shift.length_px:.1f} px, {shift.confidence:.0%} of tiles agree" if shift else "none"
-    lines = [
-        f"scene      {width} x {height} px at {gsd(pair.grid):.3g} m, {height * width / 1e6:.1f} Mpx",
-        f"method     {prepared.kernel.method}, window {plan.window.core} + 2 x {plan.window.halo} px halo{halo}",
-        f"shift      {moved}",
-        f"chunks     {len(plan)} of {plan.chunk} px ({plan.window_count} windows)",
-        f"overhead   {plan.overhead:.2f} px seen per px of the scene (halo and edges)",
-        f"workers    {budget.workers}, peak memory {budget.peak_bytes / 2**30:.2f} GiB each "
-        f"(may use {budget.limit_bytes / 2**30:.2f} GiB)",
-        f"disk       up to {budget.disk_bytes / 2**30:.2f} GiB of {budget.free_bytes / 2**30:.1f} GiB free",
-        f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
-    ]
-    return "\n".join(lines + [f"note       {note}" for note in prepared.notes()])
+def _device(request: Request) -> str:
+    """The device asked for; "local" is the cores where nothing else is said."""
+    cluster = request.cluster
+    if request.device == "auto" and cluster == "local":
+        return "cpu"
+    if request.device == "cuda" and not (isinstance(cluster, str) and cluster in HERE):
+        return "elsewhere"
+    return request.device
 
 
 def _check_images(request: Request, kernel: Kernel) -> None:
@@ -295,7 +303,7 @@ def _check_images(request: Request, kernel: Kernel) -> None:
         )
 
 
-def _rules(request: Request, kernel: Kernel) -> Rules:
+def rules_of(request: Request, kernel: Kernel) -> Rules:
     """How this method's pixels become classes, as asked for; refused where that cannot be."""
     if request.footprints_on not in FOOTPRINTS_ON:
         raise UsageError(

@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 from ..scenes.errors import Refused
 from ..scenes.layer import decode
 from ..scenes.pair import Pair, make_pair
+from ..scenes.remote import RemoteFile, is_remote
 from .fingerprint import fingerprint_file
 from .folder import RunFolder
 
@@ -74,7 +75,8 @@ class Run:
     def pair(self) -> Pair:
         """The images on the run's grid, opened again as the run read them.
 
-        Raises Refused where an image is gone or has changed since.
+        Images that were read over the network are again, as whoever began the run allowed; the
+        signature of a signed URL was not kept, and such an image is refused by its server. Raises Refused where an image is gone or has changed since.
         """
         facts, shift = self.record["facts"], self.record["shift"] or {}
         _check_images(facts["inputs"])
@@ -93,6 +95,7 @@ class Run:
             scale=facts["options"]["scale"],
             crs=placed["crs"],
             gcps=placed["gcps"],
+            allow_remote=True,
         )
         moved = (shift["rows_px"], shift["cols_px"]) if shift.get("corrected") else (0.0, 0.0)
         colour = tuple((gain, offset) for gain, offset in self.record["colour"])
@@ -108,8 +111,9 @@ def _check_images(inputs: Mapping[str, Any]) -> None:
     """Refuse images that are gone or not those that a run was made from."""
     for role in ("pre", "post"):
         for known in inputs.get(role, []):
-            file = Path(known["path"])
-            if not file.is_file():
+            remote = RemoteFile.of(known["path"]) if is_remote(known["path"]) else None
+            file = remote or Path(known["path"])
+            if isinstance(file, Path) and not file.is_file():
                 raise Refused(f"The run's image {file} is no longer there. Put it back.")
             if fingerprint_file(file)["sampled_sha256"] != known["sampled_sha256"]:
                 raise Refused(

@@ -54,7 +54,7 @@ def _finish_job(
         grid=pair.grid[row0:row1, col0:col1],
         rules=prepared.rules,
         origin=_origin(pair, record),
-        scene_prefix=pair.post.name,
+        scene_prefix=prepared.request.scene or pair.post.name,
         footprints=footprints,
         footprint_source=footprints.path.name if footprints else "detected",
         shifts=prepared.footprint_shifts,

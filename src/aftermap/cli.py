@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from aftermap.ending import carry_out
 from aftermap.options import (
     DEFAULT,
+    AllowRemote,
     Aoi,
     Bands,
     Bbox,
     ChunkSize,
     Cluster,
+    Compiled,
     Coregister,
     Crs,
     DamageThreshold,
     Device,
     DryRun,
+    Finish,
     Finished,
     Flags,
     Footprints,
@@ -39,14 +41,18 @@ from aftermap.options import (
     MinArea,
     Out,
     Precision,
+    RegionCluster,
+    RegionFile,
+    RegionFresh,
+    RegionOut,
     Regularise,
     Resolution,
     Rule,
     Scale,
+    Scenes,
     Weights,
     Workers,
 )
-from aftermap.scenes.errors import AftermapError
 
 app = typer.Typer(
     add_completion=False,
@@ -78,6 +84,7 @@ def assess(
     scale: Scale = None,
     crs: Crs = None,
     gcps: Gcps = False,
+    allow_remote: AllowRemote = False,
     coregister: Coregister = False,
     match_colour: MatchColour = False,
     rule: Rule = "majority",
@@ -87,11 +94,12 @@ def assess(
     regularise: Regularise = False,
     chunk: ChunkSize = None,
     halo: Halo = None,
-    cluster: Cluster = "local",
+    cluster: Cluster = "auto",
     workers: Workers = None,
     memory: Memory = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compiled: Compiled = False,
     hash_inputs: HashInputs = False,
     dry_run: DryRun = False,
     fresh: Fresh = False,
@@ -107,7 +115,9 @@ def assess(
     raise typer.Exit(run_assess(dict(locals())))
 
 
-@app.command(epilog="Example:\n\naftermap plan before.tif after.tif --memory 4GiB")
+@app.command(
+    epilog="Examples:\n\naftermap plan before.tif after.tif --memory 4GiB\n\naftermap plan region.toml"
+)
 def plan(
     images: Images,
     out: Out = Path("run"),
@@ -122,21 +132,54 @@ def plan(
     scale: Scale = None,
     crs: Crs = None,
     gcps: Gcps = False,
+    allow_remote: AllowRemote = False,
     coregister: Coregister = False,
     match_colour: MatchColour = False,
     chunk: ChunkSize = None,
     halo: Halo = None,
-    cluster: Cluster = "local",
+    cluster: Cluster = "auto",
     workers: Workers = None,
     memory: Memory = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
-    """Check a request and show what it would cost: chunks, memory, disk, time. Writes nothing."""
-    from aftermap.cluster.command import run_assess
+    """Check a request, or a region file, and show what it would cost. Writes nothing."""
+    from aftermap.cluster.command import run_plan
 
-    raise typer.Exit(run_assess(dict(locals()) | {"dry_run": True}))
+    raise typer.Exit(run_plan(dict(locals())))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "aftermap region region.toml --dry-run\n\n"
+    "aftermap region region.toml -o out --workers 8\n\n"
+    "aftermap region region.toml --scenes 3/16, and when all shares are over: "
+    "aftermap region region.toml --finish"
+)
+def region(
+    region: RegionFile,
+    out: RegionOut = None,
+    cluster: RegionCluster = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    scenes: Scenes = None,
+    finish: Finish = False,
+    allow_remote: AllowRemote = False,
+    fresh: RegionFresh = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Assess many scenes as one run: a table, mosaics, totals per district and a report.
+
+    Run the same command again to go on after an interruption: finished scenes are skipped, failed
+    ones tried again. Exit codes: 0 done, 3 refused, 4 done but scenes failed, are missing or have
+    chunks set aside, 5 nothing to analyse, 130 interrupted.
+    """
+    from aftermap.cluster.region_command import run_region_command
+
+    raise typer.Exit(run_region_command(dict(locals())))
 
 
 @app.command(
@@ -294,6 +337,58 @@ def calibrate(
     print(calibrate(run, labels, column, out).text())
 
 
+@app.command(
+    epilog="Examples:\n\n"
+    "aftermap submit region.toml --scheduler slurm --walltime 04:00:00 --dry-run\n\n"
+    "aftermap submit --job job.toml -- assess before.tif after.tif -o run\n\n"
+    "aftermap submit --job job.toml --nodes 2 -- train --data chips -o weights"
+)
+def submit(
+    work: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REGION.toml | -- COMMAND...",
+            help="A region file, or after -- an assess or train command as it would be typed.",
+        ),
+    ],
+    scheduler: Annotated[str | None, typer.Option(help="slurm (default), pbs or lsf.")] = None,
+    job: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="File with the [job] table of a command.")
+    ] = None,
+    walltime: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Longest time of one attempt.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Account or project that pays.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition or queue.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of one job.")] = None,
+    array: Annotated[int | None, typer.Option(help="Jobs to share a region's scenes.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the job script; write and submit nothing.")
+    ] = False,
+) -> None:
+    """Run a region, an assessment or a training as a batch job, or print its job script."""
+    from aftermap.cluster.submission import submit
+
+    asked = {"walltime": walltime, "account": account, "partition": partition}
+    print(submit(work, scheduler, dry_run, job, nodes=nodes, array=array, **asked).text())
+
+
+@app.command(epilog="Examples:\n\naftermap status run\n\naftermap status region.toml --watch")
+def status(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run or region, or a region file.")
+    ],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every 5 seconds, until nothing runs any more.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far a run or a region is, who works on it, and what was set aside; reads only."""
+    from aftermap.cluster.status import run_status
+
+    run_status(run, as_json, watch)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, which devices there are, and how to get what is missing."""
@@ -304,15 +399,4 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line and turn expected failures into words and exit codes."""
-    try:
-        app()
-    except AftermapError as error:
-        print(f"aftermap: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except SystemExit as stop:
-        if stop.code == 130:  # typer has caught the interrupt and says nothing
-            print("\naftermap: interrupted. Run the same command again to go on.", file=sys.stderr)
-        raise
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    carry_out(app)

@@ -14,7 +14,7 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="[PRE] POST",
-        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line.",
+        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line; URLs with --allow-remote.",
     ),
 ]
 Out = Annotated[
@@ -63,6 +63,13 @@ Crs = Annotated[
 Gcps = Annotated[
     bool, typer.Option("--gcps", help="Place images by their ground control points or RPCs.")
 ]
+AllowRemote = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote",
+        help="Read images given as http or https URLs (cloud-optimised GeoTIFFs), by range requests.",
+    ),
+]
 Coregister = Annotated[
     bool, typer.Option("--coregister", help="Correct the measured shift between the images.")
 ]
@@ -101,15 +108,24 @@ Halo = Annotated[
     int | None, typer.Option(metavar="PX", help="Context around each window. Default: the card's.")
 ]
 Cluster = Annotated[
-    str, typer.Option(help="local, threads, cuda, tcp://host:port or scheduler.json.")
+    str,
+    typer.Option(
+        help="auto, local, threads, cuda, slurm, pbs, lsf, tcp://host:port or scheduler.json; auto is "
+        "local with the GPU if there is one, or cuda where there are several."
+    ),
 ]
-Workers = Annotated[int | None, typer.Option(help="Workers to start. Default: one per core.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Workers to start. Default: one per core or GPU.")
+]
 Memory = Annotated[
     str | None, typer.Option(metavar="4GiB", help="Memory per worker. Default: an even share.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[
     str, typer.Option(help="auto, fp32 or bf16; auto is what the weights' card measured as safe.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Let torch.compile rewrite the network: faster on a GPU.")
 ]
 HashInputs = Annotated[
     bool, typer.Option("--hash-inputs", help="Record the SHA-256 of whole input files.")
@@ -120,3 +136,26 @@ DryRun = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away an earlier run in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Finished = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+RegionFile = Annotated[
+    Path, typer.Argument(metavar="REGION.TOML", help="Which images, assessed how, on what.")
+]
+RegionCluster = Annotated[
+    str | None, typer.Option(help="As for assess. Default: what the file says.")
+]
+RegionOut = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="OUT", help="Region folder. Default: the file's."),
+]
+RegionFresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Start over the scenes whose images or options have changed."),
+]
+Scenes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N", help="Every N-th scene from the I-th on, and no merging: for job arrays."
+    ),
+]
+Finish = Annotated[
+    bool, typer.Option("--finish", help="Merge what is there, and say what is missing.")
+]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
-from aftermap.cluster.client import connect, connected, cores, worker_memory
+from aftermap.cluster.client import connect, connected, dashboard, resolved, worker_count
+from aftermap.cluster.machine import cores, worker_memory
 from aftermap.scenes.errors import Refused, UsageError
 from distributed import Client, LocalCluster
 
@@ -33,6 +35,7 @@ def test_threads_stay_in_this_process() -> None:
     with connected("threads", workers=2) as client:
         assert list(client.nthreads().values()) == [2]
         assert set(client.run(os.getpid).values()) == {os.getpid()}
+        assert urlopen(dashboard(client), timeout=10).status == 200
 
 
 def test_an_address_and_a_scheduler_file_join_a_running_cluster(tmp_path: Path) -> None:
@@ -73,6 +76,17 @@ def test_cuda_without_a_gpu_is_refused_in_words() -> None:
         pytest.skip("a GPU is here")
     with pytest.raises(Refused, match=r"aftermap\[gpu\]|no GPU"):
         connect("cuda")
+
+
+def test_auto_is_the_cores_or_the_one_gpu_and_a_process_for_each_of_several() -> None:
+    import torch
+
+    assert resolved("auto") == ("cuda" if torch.cuda.device_count() > 1 else "local")
+    assert resolved("threads") == "threads"
+    assert worker_count("auto", None) == cores()
+    assert worker_count("auto", 3) == 3
+    with pytest.raises(UsageError, match="walltime"):
+        connect("local", walltime="1:00:00")
 
 
 def test_memory_is_an_even_share() -> None:

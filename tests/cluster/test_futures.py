@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from aftermap.cluster import futures
 from aftermap.cluster.client import connected
 from aftermap.cluster.futures import Failure, map_ordered, run_bounded
 from distributed import Client
@@ -93,3 +94,22 @@ def test_a_worker_killed_from_outside_loses_nothing(client: Client) -> None:
 def slow(item: int) -> tuple[int, int]:
     time.sleep(0.1)
     return item, os.getpid()
+
+
+@pytest.mark.slow
+def test_workers_that_join_in_mid_run_get_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(futures, "_LOOK_AGAIN", 0.2)
+    with connected("local", workers=1, memory="1GiB") as client:
+        seen, most = set(), 0
+        for address in run_bounded(client, _where, range(120)):
+            seen.add(address)
+            most = max(most, len(client.futures))
+            if len(seen) == 1 and len(client.scheduler_info(n_workers=-1)["workers"]) == 1:
+                client.cluster.scale(3)
+        assert len(seen) == 3
+        assert most > 2
+
+
+def _where(item: int) -> str:
+    time.sleep(0.1)
+    return str(os.getpid())

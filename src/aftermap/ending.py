@@ -1,0 +1,51 @@
+"""How a command ends: in words and with an exit code, whatever stopped it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from aftermap.scenes.errors import AftermapError
+
+INTERRUPTED = 130
+
+
+def carry_out(command: Callable[[], object]) -> None:
+    """Run a command to its end; expected failures are told on standard error, without a traceback.
+
+    SIGTERM, which batch systems send before they kill, stops it as cleanly as Ctrl-C. Exits with
+    the code of the failure, 130 for both signals.
+    """
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        logging.disable()  # libraries log of connections that break as all is taken down
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    logging.getLogger("distributed.client").disabled = True  # of a lost scheduler we tell ourselves
+    try:
+        command()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has caught the interrupt and says nothing
+            _say_interrupted()
+        raise
+    except Exception as error:
+        if stopped.is_set():  # something failed because everything was being stopped
+            _say_interrupted()
+            sys.exit(INTERRUPTED)
+        if isinstance(error, AftermapError):
+            print(f"aftermap: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _say_interrupted() -> None:
+    print("\naftermap: interrupted. Run the same command again to go on.", file=sys.stderr)
