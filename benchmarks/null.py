@@ -22,6 +22,7 @@ class NullKernel:
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
     bands: ClassVar[int] = 3
     batch: ClassVar[int] = 1
+    ready: ClassVar[bool] = True
     layers: ClassVar[tuple[Layer, ...]] = (Layer("damage", "class"),)
     resolution: ClassVar[tuple[float, float]] = (0.01, 30.0)
     threshold: ClassVar[float | None] = None

@@ -54,6 +54,11 @@ class Baseline:
     fixed_bytes: ClassVar[int] = 300 << 20
 
     @property
+    def ready(self) -> bool:
+        """Whether there is a threshold."""
+        return self.level is not None
+
+    @property
     def window_bytes(self) -> int:
         """About ten float32 planes per window."""
         return 40 * self.window.size**2

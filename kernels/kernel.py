@@ -53,6 +53,10 @@ class Kernel(Protocol):
         """Damage probability from which a binary method says damaged; None for graded methods."""
 
     @property
+    def ready(self) -> bool:
+        """Whether it can run as it is; False for a method that must learn from the scene first."""
+
+    @property
     def window_bytes(self) -> int:
         """Working memory that one window of a batch takes, bytes, at the most."""
 

@@ -87,6 +87,11 @@ def predict(pair: xr.Dataset, method: Kernel, chunk: int = 2048) -> xr.Dataset:
     layers rather than the pair to keep the context at its edges.
     """
     check_resolution(method, pair.odc.geobox)
+    if not method.ready:
+        raise Refused(
+            f"{method.method} finds its threshold in the whole scene, which only assess does. Give one: "
+            f'load_method("{method.method}", level=30).'
+        )
     stored = apply(method, pair, chunk)
     return stored.map(
         lambda layer: (

@@ -52,6 +52,7 @@ class NetworkKernel:
     """Whether `torch.compile` rewrites the network for the device; its rounding differs."""
 
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
+    ready: ClassVar[bool] = True
 
     @property
     def method(self) -> str:

@@ -13,6 +13,8 @@ from aftermap.scenes.pair import make_pair
 from aftermap.scenes.plan import Window
 from scipy import ndimage
 
+import aftermap as am
+
 
 def test_difference_is_the_smoothed_absolute_difference() -> None:
     rng = np.random.default_rng(0)
@@ -49,6 +51,15 @@ def test_the_threshold_is_fitted_to_the_scene(pair_files: tuple[Path, Path]) -> 
         Baseline("texture")(
             *(np.zeros((1, 3, 544, 544), np.uint8),) * 2, np.ones((1, 544, 544), bool)
         )
+
+
+def test_a_lazy_prediction_without_a_threshold_is_refused_at_once(
+    pair_files: tuple[Path, Path],
+) -> None:
+    pair = am.open_pair(*pair_files)
+    with pytest.raises(Refused, match=r"threshold in the whole scene.*level=30"):
+        am.predict(pair, am.load_method("difference"))
+    assert "damage" in am.predict(pair, am.load_method("difference", level=30.0))
 
 
 def test_a_baseline_is_a_kernel() -> None:
