@@ -155,7 +155,7 @@ def test_the_real_catalog_is_run_over_synthetic_pixels(real: Path, tmp_path: Pat
     assert run.counts["done"] > 0.9 * len(pairs)
     page = run.report.read_text()
     assert page.count('class="core found"') + page.count('class="core s0"') >= run.counts["done"]
-    areas = run.damage_areas
+    areas = run.damage_areas.to_crs(4326)
     assert areas["area_id"].is_unique
     known = squares([p for p in pairs if run.record["scenes"][p.scene_id]["state"] == "done"])
     assert len(known) > (500 if WHOLE else 20)
