@@ -39,5 +39,13 @@ _mine = _Mine()
 
 
 def run_here(work: Coroutine[Any, Any, Value]) -> Value:
-    """Run a coroutine to its end in this thread, and all that it would give to other threads."""
-    return _mine.runner.run(work)
+    """Run a coroutine to its end in this thread, and all that it would give to other threads.
+
+    A thread that is running an event loop already, as that of a notebook is, has it done by another.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _mine.runner.run(work)
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(asyncio.run, work).result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -98,3 +99,19 @@ def test_what_was_not_written_is_not_analysed(tmp_path: Path) -> None:
     assert not made.done(plan.at(0, 0))
     for layer in LAYERS:
         assert (made.read(layer.name, 0, 0, 200, 200) == NOT_ANALYSED).all()
+
+
+def test_a_chunk_is_written_wherever_an_event_loop_runs(tmp_path: Path) -> None:
+    """A notebook's cells run inside one; a worker's threads and a plain script do not."""
+    plan = Plan.of((100, 100), Window(64, 16), 128)
+    (chunk,) = plan
+    values = {layer.name: np.full((100, 100), 7, np.uint8) for layer in LAYERS}
+    values["window_score"] = np.full((13, 13), 9, np.uint8)
+    plain, inside = store(tmp_path / "plain", plan), store(tmp_path / "inside", plan)
+    plain.write(chunk, values)
+
+    async def cell() -> None:
+        inside.write(chunk, values)
+
+    asyncio.run(cell())
+    assert shards(inside) == shards(plain) != {}
