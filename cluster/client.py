@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, default_client
 
 from ..kernels.gpu import free_bytes
 from ..scenes.errors import Refused, UsageError
@@ -108,6 +108,20 @@ def connected(
             client.close()
             if started is not None:
                 started.close()
+            _forget_scheduler()
+
+
+def _forget_scheduler() -> None:
+    """Have Dask compute by itself again once no client is left.
+
+    Dask leaves the scheduler of the last client as its default where clients are not closed in the
+    opposite order of their opening, or lost their scheduler; every later computation would fail.
+    """
+    with suppress(ValueError):  # no client is left
+        default_client()
+        return
+    if dask.config.get("scheduler", None) == "dask.distributed":
+        dask.config.config.pop("scheduler")
 
 
 def dashboard(client: Client) -> str:

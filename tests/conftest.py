@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
+from distributed import default_client
 from rasters import texture, write_raster
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -17,6 +19,16 @@ QUIET = (
 )  # fmt: skip
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_scheduler() -> Iterator[None]:
+    """A module's clients, however they ended, are no other module's default scheduler."""
+    yield
+    try:
+        default_client()
+    except ValueError:
+        dask.config.config.pop("scheduler", None)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.request import urlopen
 
+import dask.array
 import pytest
 from aftermap.cluster.client import connect, connected, dashboard, resolved, worker_count
 from aftermap.cluster.machine import cores, worker_memory
@@ -87,6 +88,17 @@ def test_auto_is_the_cores_or_the_one_gpu_and_a_process_for_each_of_several() ->
     assert worker_count("auto", 3) == 3
     with pytest.raises(UsageError, match="walltime"):
         connect("local", walltime="1:00:00")
+
+
+def test_dask_computes_by_itself_again_in_whatever_order_clients_are_closed() -> None:
+    from contextlib import ExitStack
+
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(connected("threads", workers=1))
+    second.enter_context(connected("threads", workers=1))
+    first.close()
+    second.close()
+    assert dask.array.ones(10, chunks=5).sum().compute() == 10
 
 
 def test_memory_is_an_even_share() -> None:
