@@ -134,7 +134,10 @@ class Store:
         """Remove what an unfinished chunk left behind: it reads as not analysed everywhere."""
         i, j = chunk.index
         for layer in self.layers:
-            (self.path / layer.name / "c" / str(i) / str(j)).unlink(missing_ok=True)
+            row = self.path / layer.name / "c" / str(i)
+            # Zarr writes a shard beside its place first; a killed process leaves that there.
+            for leftover in (row / str(j), *row.glob(f"{j}.*.partial")):
+                leftover.unlink(missing_ok=True)
 
     def read(self, name: str, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
         """Stored bytes of one layer in half-open pixels of the full raster, cut to the region."""

@@ -115,3 +115,20 @@ def test_a_chunk_is_written_wherever_an_event_loop_runs(tmp_path: Path) -> None:
 
     asyncio.run(cell())
     assert shards(inside) == shards(plain) != {}
+
+
+def test_what_a_killed_process_left_of_a_shard_is_gone_once_the_chunk_is_written(
+    tmp_path: Path,
+) -> None:
+    plan = Plan.of((100, 200), Window(64, 16), 128)
+    made = store(tmp_path, plan)
+    first, second = plan
+    rest = made.path / "damage_probability/c/0/1.59e3ced2241f4f82b3c4404e69ba2784.partial"
+    rest.parent.mkdir(parents=True)
+    rest.write_bytes(b"half a shard")
+    made.blank(first)
+    assert rest.exists()  # another chunk's, which someone may be writing
+    made.blank(second)
+    assert not list(made.path.rglob("*.partial"))
+    assert made.done(first)
+    assert made.done(second)
