@@ -83,12 +83,6 @@ class Cost:
     """From the call to the first result."""
 
 
-def measure(bench: object) -> list[Figure]:
-    """The figures for 10,000 chunks and 2 workers; the rest is this file's own command."""
-    del bench
-    return figures([cost(CHUNKS[0], 2)])
-
-
 def cost(chunks: int, workers: int) -> Cost:
     """Run so many chunks on so many single-threaded workers, and watch scheduler and client."""
     side = math.ceil(math.sqrt(chunks))

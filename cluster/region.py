@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import pandas as pd
 from distributed import Client
 
@@ -25,6 +24,7 @@ from .region_finish import finish_region, state_of
 from .region_folder import RegionFolder
 from .region_pairs import find_pairs
 from .region_scenes import Work, check_unchanged, checked_method, in_share, run_scenes
+from .run import Outputs
 
 _QUEUE = {
     "walltime": "walltime",
@@ -40,38 +40,17 @@ _QUEUE = {
 
 
 @dataclass(frozen=True)
-class RegionRun:
+class RegionRun(Outputs):
     """A region's folder, and what became of its scenes; read when asked."""
 
-    path: Path
     counts: Mapping[str, int]
     """State to number of scenes: of the whole region, or of the share that was worked on."""
     share: tuple[int, int] | None = None
 
     @property
-    def buildings(self) -> gpd.GeoDataFrame:
-        """One row per building of the region; empty for a binary method without footprints."""
-        return gpd.read_parquet(self.path / "buildings.parquet")
-
-    @property
-    def damage_areas(self) -> gpd.GeoDataFrame:
-        """One row per damaged area that a binary method found without footprints."""
-        return gpd.read_file(self.path / "buildings.gpkg", layer="damage_areas")
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """Counts and areas per damage class."""
-        return pd.read_csv(self.path / "summary.csv")
-
-    @property
     def districts(self) -> pd.DataFrame:
         """Totals per district, where the region file names districts."""
         return pd.read_csv(self.path / "districts.csv")
-
-    @property
-    def report(self) -> Path:
-        """The report's file."""
-        return self.path / "report.html"
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -24,28 +24,10 @@ from .folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Run:
-    """The outputs of an assessment."""
+class Outputs:
+    """The tables and the report that a run's folder and a region's have alike, read when asked."""
 
     path: Path
-
-    @property
-    def layers(self) -> xr.Dataset:
-        """The layers, lazily: codes as uint8 with 255 not analysed, probabilities as float32 with NaN."""
-        stored = xr.open_zarr(
-            RunFolder(self.path).store,
-            consolidated=False,
-            mask_and_scale=False,
-            decode_coords="all",
-        )
-        return stored.map(
-            lambda layer: (
-                layer
-                if layer.attrs.get("kind") == "class"
-                else layer.copy(data=layer.data.map_blocks(decode, dtype="float32"))
-            ),
-            keep_attrs=True,
-        )
 
     @property
     def buildings(self) -> gpd.GeoDataFrame:
@@ -66,6 +48,29 @@ class Run:
     def report(self) -> Path:
         """The report's file."""
         return self.path / "report.html"
+
+
+@dataclass(frozen=True)
+class Run(Outputs):
+    """The outputs of an assessment."""
+
+    @property
+    def layers(self) -> xr.Dataset:
+        """The layers, lazily: codes as uint8 with 255 not analysed, probabilities as float32 with NaN."""
+        stored = xr.open_zarr(
+            RunFolder(self.path).store,
+            consolidated=False,
+            mask_and_scale=False,
+            decode_coords="all",
+        )
+        return stored.map(
+            lambda layer: (
+                layer
+                if layer.attrs.get("kind") == "class"
+                else layer.copy(data=layer.data.map_blocks(decode, dtype="float32"))
+            ),
+            keep_attrs=True,
+        )
 
     @cached_property
     def record(self) -> dict[str, Any]:
