@@ -58,8 +58,9 @@ def decode(pair: Pair) -> float:
     for scene in pair.images:
         raster = scene.rasters[0]
         with rasterio.open(raster.path) as source:
-            for row in range(0, raster.height, raster.block[0]):
-                rows = row, min(row + raster.block[0], raster.height)
+            tile = source.block_shapes[0][0]
+            for row in range(0, raster.height, tile):
+                rows = row, min(row + tile, raster.height)
                 source.read(window=(rows, (0, raster.width)))
     height, width = pair.grid.shape
     return 1e3 * (time.perf_counter() - start) / (height * width / 1e6)

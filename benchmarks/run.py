@@ -52,7 +52,7 @@ RESULTS = Path(__file__).parent / "results.json"
 
 
 def main() -> None:
-    """Run the benchmarks asked for, print one table, and write the results beside this file."""
+    """Run the benchmarks asked for, print their tables, and write the results beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="smaller scenes: a smoke test")
@@ -71,8 +71,6 @@ def main() -> None:
         results = {name: _measure(name, bench) for name in chosen.names or BENCHMARKS}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    figures = [figure for result in results.values() for figure in result["figures"]]
-    print(table(figures))
     out = chosen.out or (None if chosen.quick or chosen.names else RESULTS)
     if out is not None:
         _write(out, results)
@@ -84,6 +82,7 @@ def _measure(name: str, bench: Bench) -> dict[str, list[Figure]]:
     figures = BENCHMARKS[name].measure(bench)
     taken = round(time.perf_counter() - start, 1)
     print(f" {taken} s", file=sys.stderr)
+    print(table(figures), flush=True)
     return {"figures": figures, "seconds": taken, "load_before": busy}
 
 

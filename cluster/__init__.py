@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import connect
     from .exports import export
-    from .region import run_region
-    from .region_plan import plan
+    from .regions.plan import plan
+    from .regions.region import run_region
     from .submission import submit
 
 __all__ = ["connect", "export", "plan", "run_region", "submit"]
@@ -15,8 +15,8 @@ __all__ = ["connect", "export", "plan", "run_region", "submit"]
 _WHERE = {
     "connect": ".client",
     "export": ".exports",
-    "plan": ".region_plan",
-    "run_region": ".region",
+    "plan": ".regions.plan",
+    "run_region": ".regions.region",
     "submit": ".submission",
 }
 

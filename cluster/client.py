@@ -15,8 +15,8 @@ from distributed import Client, LocalCluster, default_client
 from ..kernels.gpu import free_bytes
 from ..scenes.errors import Refused, UsageError
 from .gpus import gpu_threads, start_gpus, usable_gpus
+from .jobs.queues import SUBMIT, check_queue, start_queue
 from .machine import CONFIG, cores, worker_memory
-from .queues import SUBMIT, check_queue, start_queue
 from .security import security_beside
 
 QUEUES = tuple(SUBMIT)

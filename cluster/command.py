@@ -19,7 +19,7 @@ from ..scenes.synth import Synth, write
 from .assess import run_request
 from .exports import export
 from .plan_text import describe
-from .region_command import plan_region_command
+from .regions.command import plan_region_command
 from .request import Request, prepare
 from .run import Run
 

@@ -14,8 +14,8 @@ from ..kernels.methods import BASELINES, NETWORKS
 from ..kernels.network import has_bf16
 from ..models.checkpoint import bundled
 from .client import QUEUES
+from .jobs.queues import SUBMIT
 from .machine import cores
-from .queues import SUBMIT
 
 _EXTRAS = {
     "dask-cuda": "gpu",

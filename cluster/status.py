@@ -17,7 +17,7 @@ from typing import Any
 from ..scenes.errors import Refused
 from ..scenes.store import LAST
 from .folder import RunFolder
-from .region_folder import OVER, RegionFolder, SceneState
+from .regions.folder import OVER, RegionFolder, SceneState
 
 STATE = "state.safetensors"
 """`models.state.NAME`; to import it from there would take torch's seconds."""
@@ -254,8 +254,10 @@ def _training_status(folder: Path) -> TrainingStatus | None:
 
 def _planned_status(file: Path) -> RegionStatus:
     """A region from its file, which tells how many scenes there are to be."""
-    from .region import prepare_region  # torch and the catalogs, which a folder does not need
-    from .region_file import read_region_file
+    from .regions.file import read_region_file
+    from .regions.region import (
+        prepare_region,  # torch and the catalogs, which a folder does not need
+    )
 
     region = read_region_file(file)
     pairs = prepare_region(replace(region, cluster="local", workers=None)).pairing.pairs

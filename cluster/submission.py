@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..scenes.errors import Refused, UsageError
-from .job_options import JobOptions, job_options
-from .job_script import COMMANDS, Step, Work, job_script
-from .queues import check_queue
-from .region_file import read_region_file
-from .region_folder import RegionFolder
+from .jobs.options import JobOptions, job_options
+from .jobs.queues import check_queue
+from .jobs.script import COMMANDS, Step, Work, job_script
+from .regions.file import read_region_file
+from .regions.folder import RegionFolder
 
 _OUT = {"assess": "run", "train": "weights"}
 """Where commands write by default."""

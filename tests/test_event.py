@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from aftermap.cluster.region import run_region
-from aftermap.cluster.region_file import Images
-from aftermap.cluster.region_pairs import find_pairs
+from aftermap.cluster.regions.file import Images
+from aftermap.cluster.regions.pairs import find_pairs
+from aftermap.cluster.regions.region import run_region
 from event import write_event
 
 CATALOG = (

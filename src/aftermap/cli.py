@@ -178,7 +178,7 @@ def region(
     ones tried again. Exit codes: 0 done, 3 refused, 4 done but scenes failed, are missing or have
     chunks set aside, 5 nothing to analyse, 130 interrupted.
     """
-    from aftermap.cluster.region_command import run_region_command
+    from aftermap.cluster.regions.command import run_region_command
 
     raise typer.Exit(run_region_command(dict(locals())))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aftermap.cluster.job_options import SCHEDULERS, JobOptions, job_options, walltime_seconds
-from aftermap.cluster.job_script import Work, job_script
+from aftermap.cluster.jobs.options import SCHEDULERS, JobOptions, job_options, walltime_seconds
+from aftermap.cluster.jobs.script import Work, job_script
 from aftermap.scenes.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st

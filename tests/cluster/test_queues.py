@@ -10,7 +10,7 @@ from pathlib import Path
 import dask
 import pytest
 from aftermap.cluster.client import connect, connected
-from aftermap.cluster.queues import start_queue
+from aftermap.cluster.jobs.queues import start_queue
 from aftermap.cluster.security import (
     check_private,
     security_beside,

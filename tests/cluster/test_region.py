@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import RegionRun, run_region
+from aftermap.cluster.regions.region import RegionRun, run_region
 from aftermap.scenes.errors import AftermapError, Refused, UsageError
 from filelock import FileLock
 from pyproj import Geod, Transformer
@@ -446,12 +446,12 @@ def test_one_scene_at_a_time_gives_the_same_bytes(
 def test_no_more_scenes_are_in_flight_than_asked_for(
     fresh: Path, threads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aftermap.cluster import region_scenes
+    from aftermap.cluster.regions import scenes
 
     running: list[int] = []
     most: list[int] = []
     lock = threading.Lock()
-    real = region_scenes.run_request
+    real = scenes.run_request
 
     def counted(*arguments: Any, **options: Any) -> Any:
         with lock:
@@ -463,7 +463,7 @@ def test_no_more_scenes_are_in_flight_than_asked_for(
             with lock:
                 running.pop()
 
-    monkeypatch.setattr(region_scenes, "run_request", counted)
+    monkeypatch.setattr(scenes, "run_request", counted)
     run = run_region(fresh, client=threads)
     assert run.exit_code == 0
     assert max(most) == 2

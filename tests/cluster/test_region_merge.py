@@ -15,9 +15,9 @@ import rasterio
 import shapely
 import shapely.affinity
 from affine import Affine
-from aftermap.cluster.region_folder import RegionFolder, SceneState
-from aftermap.cluster.region_merge import Merge, Merged, wanted_columns, write_tables
-from aftermap.cluster.region_parts import open_parts
+from aftermap.cluster.regions.folder import RegionFolder, SceneState
+from aftermap.cluster.regions.merge import Merge, Merged, wanted_columns, write_tables
+from aftermap.cluster.regions.parts import open_parts
 from aftermap.kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
 from aftermap.scenes.catalog import CatalogImage, ScenePair
 from aftermap.scenes.vectors import write_csv, write_geopackage, write_geoparquet

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import RegionRun, run_region
-from aftermap.cluster.region_mosaic import SIDE
+from aftermap.cluster.regions.mosaic import SIDE
+from aftermap.cluster.regions.region import RegionRun, run_region
 from aftermap.scenes.legend import colour_table
 from rasterio.enums import Resampling
 from regions import STEP, write_pair, write_region
@@ -83,9 +83,9 @@ def test_the_overview_is_the_commonest_code(region: RegionRun) -> None:
 def test_a_large_mosaic_is_reduced(
     region: RegionRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: Any
 ) -> None:
-    from aftermap.cluster import region_mosaic
+    from aftermap.cluster.regions import mosaic
 
-    monkeypatch.setattr(region_mosaic, "SIDE", 300)
+    monkeypatch.setattr(mosaic, "SIDE", 300)
     file = next(region.path.parent.glob("*.toml"))
     copied = tmp_path / "out"
     shutil.copytree(region.path, copied)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from aftermap.cluster.region_file import Images, read_region_file
-from aftermap.cluster.region_pairs import find_pairs, wanted_area
+from aftermap.cluster.regions.file import Images, read_region_file
+from aftermap.cluster.regions.pairs import find_pairs, wanted_area
 from aftermap.scenes.errors import Refused, UsageError
 from catalogs import HOST, ard_box, ard_feature, check_cores, stac_item, write_features
 from rasters import UTM, write_raster

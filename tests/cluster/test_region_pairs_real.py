@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from aftermap.cluster.region_file import Images
-from aftermap.cluster.region_pairs import find_pairs
+from aftermap.cluster.regions.file import Images
+from aftermap.cluster.regions.pairs import find_pairs
 from catalogs import ard_box, check_cores
 from conftest import REAL
 

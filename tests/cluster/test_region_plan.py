@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import shapely
-from aftermap.cluster.region import run_region
-from aftermap.cluster.region_file import read_region_file
-from aftermap.cluster.region_plan import RegionPlan, plan_region
+from aftermap.cluster.regions.file import read_region_file
+from aftermap.cluster.regions.plan import RegionPlan, plan_region
+from aftermap.cluster.regions.region import run_region
 from aftermap.scenes.catalog import CatalogImage, Pairing, ScenePair
 from aftermap.scenes.errors import Refused, UsageError
 from regions import write_pair, write_region
@@ -49,7 +49,7 @@ def test_the_plan_is_what_the_run_takes(file: Path) -> None:
 
 
 def test_plans_from_catalog_figures_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aftermap.cluster import region as module
+    from aftermap.cluster.regions import region as module
 
     box = shapely.box(36, 37, 36.01, 37.02)  # 889.7 m by 2219.9 m at 37.01 degrees north
 

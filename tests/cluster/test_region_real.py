@@ -14,9 +14,9 @@ import rasterio
 import shapely
 from affine import Affine
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import run_region
-from aftermap.cluster.region_file import Images
-from aftermap.cluster.region_pairs import find_pairs
+from aftermap.cluster.regions.file import Images
+from aftermap.cluster.regions.pairs import find_pairs
+from aftermap.cluster.regions.region import run_region
 from aftermap.scenes.ard import ArdCell
 from aftermap.scenes.catalog import CatalogImage
 from pyproj import Transformer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import run_region
+from aftermap.cluster.regions.region import run_region
 from aftermap.scenes.errors import Refused
 from catalogs import stac_item, write_features
 from loopback import FAULTS, Asked, served

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import shapely
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import RegionRun, run_region
-from aftermap.cluster.region_districts import ELSEWHERE, DistrictTotals, read_districts
-from aftermap.cluster.region_map import Frame
+from aftermap.cluster.regions.districts import ELSEWHERE, DistrictTotals, read_districts
+from aftermap.cluster.regions.map import Frame
+from aftermap.cluster.regions.region import RegionRun, run_region
 from aftermap.kernels.buildings import BUILDING_COLUMNS
 from aftermap.scenes.catalog import CatalogImage, ScenePair
 from aftermap.scenes.errors import Refused
@@ -131,7 +131,7 @@ def test_a_building_counts_in_each_district_that_holds_it() -> None:
 
 
 def _districts(shapes: list[Any]) -> Any:
-    from aftermap.cluster.region_districts import Districts
+    from aftermap.cluster.regions.districts import Districts
 
     return Districts(["A", "B"][: len(shapes)], np.array(shapes, object))
 

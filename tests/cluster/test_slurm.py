@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aftermap.cluster.client import connected
-from aftermap.cluster.region import run_region
+from aftermap.cluster.regions.region import run_region
 from aftermap.cluster.status import status
 from aftermap.models.checkpoint import read_card
 from aftermap.scenes.errors import Refused

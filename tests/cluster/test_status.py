@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from aftermap.cluster.region_folder import RegionFolder, SceneState
+from aftermap.cluster.regions.folder import RegionFolder, SceneState
 from aftermap.cluster.status import RegionStatus, RunStatus, TrainingStatus, clock, status
 from aftermap.models.recipes import TrainConfig
 from aftermap.models.state import NAME, Progress, save_state

@@ -13,8 +13,8 @@ from typing import Any
 import pystac
 import pytest
 import shapely
-from aftermap.cluster.region_file import Images
-from aftermap.cluster.region_pairs import find_pairs
+from aftermap.cluster.regions.file import Images
+from aftermap.cluster.regions.pairs import find_pairs
 from aftermap.scenes import catalog_stac
 from aftermap.scenes.catalog_stac import read_stac
 from aftermap.scenes.errors import AftermapError, Refused, UsageError

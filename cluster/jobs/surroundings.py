@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from .machine import CONFIG, WORKER_ENVIRONMENT
+from ..machine import CONFIG, WORKER_ENVIRONMENT
 
 KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "MODULEPATH")
 """Variables that a job takes from the environment it was submitted in. All others stay behind,

@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from ..kernels.buildings import FLAG_COLUMNS, Rules, empty_table, geodesic_area
-from ..scenes.catalog import CatalogImage, ScenePair
-from ..scenes.grid import polygonal
-from ..scenes.lonlat import to_lonlat
-from ..scenes.vectors import read_blocks, write_geopackage, write_geoparquet
-from .finish import Totals
-from .region_edges import EdgeSpool, reconcile
-from .region_folder import RegionFolder, SceneState
-from .region_parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
-from .spool import BLOCK
+from ...kernels.buildings import FLAG_COLUMNS, Rules, empty_table, geodesic_area
+from ...scenes.catalog import CatalogImage, ScenePair
+from ...scenes.grid import polygonal
+from ...scenes.lonlat import to_lonlat
+from ...scenes.vectors import read_blocks, write_geopackage, write_geoparquet
+from ..finish import Totals
+from ..spool import BLOCK
+from .edges import EdgeSpool, reconcile
+from .folder import RegionFolder, SceneState
+from .parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
 
 Unseen: TypeAlias = tuple[shapely.Geometry, str, int, bool]
 """Ground that was not analysed: its outline, why, side of the cells that the outline follows (px),

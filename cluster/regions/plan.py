@@ -16,23 +16,23 @@ import shapely
 from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
-from ..kernels.baseline import Baseline
-from ..kernels.kernel import Kernel
-from ..scenes.ard import APRON_METRES, CELL_METRES, ArdCell
-from ..scenes.catalog import CatalogImage, Pairing, ScenePair
-from ..scenes.errors import Refused, UsageError
-from ..scenes.grid import at_resolution
-from ..scenes.pair import Source
-from ..scenes.raster import open_raster
-from .budget import Budget, make_budget, room_bytes, seconds_per_window
-from .client import worker_count, worker_threads
-from .job_options import job_options
-from .machine import worker_memory
+from ...kernels.baseline import Baseline
+from ...kernels.kernel import Kernel
+from ...scenes.ard import APRON_METRES, CELL_METRES, ArdCell
+from ...scenes.catalog import CatalogImage, Pairing, ScenePair
+from ...scenes.errors import Refused, UsageError
+from ...scenes.grid import at_resolution
+from ...scenes.pair import Source
+from ...scenes.raster import open_raster
+from ..budget import Budget, make_budget, room_bytes, seconds_per_window
+from ..client import worker_count, worker_threads
+from ..jobs.options import job_options
+from ..machine import worker_memory
+from ..request import plan as plan_pair
+from .file import RegionFile, read_region_file
+from .folder import RegionFolder
+from .pairs import wanted_area
 from .region import describe_pairs, prepare_region
-from .region_file import RegionFile, read_region_file
-from .region_folder import RegionFolder
-from .region_pairs import wanted_area
-from .request import plan as plan_pair
 
 _FIXED_FILES = 18
 """Files of a scene besides its shards and rasters: records, tables, Zarr's metadata, locks."""

@@ -8,17 +8,17 @@ import numpy as np
 import pyogrio
 import shapely
 
-from ..scenes.catalog import CatalogImage, Pairing
-from ..scenes.catalog_files import Placing, read_folder, read_list
-from ..scenes.catalog_item import is_remote, shown_href
-from ..scenes.catalog_maxar import read_maxar
-from ..scenes.errors import Refused, UsageError
-from ..scenes.grid import polygonal
-from ..scenes.pairing import Choice, choose, listed, pairs_of
-from ..scenes.reading import Reading
-from ..scenes.sift import Limits, by_event, good_enough, local_copies, without_duplicates
-from ..scenes.vector_file import check_vector_file, offline
-from .region_file import Images
+from ...scenes.catalog import CatalogImage, Pairing
+from ...scenes.catalog_files import Placing, read_folder, read_list
+from ...scenes.catalog_item import is_remote, shown_href
+from ...scenes.catalog_maxar import read_maxar
+from ...scenes.errors import Refused, UsageError
+from ...scenes.grid import polygonal
+from ...scenes.pairing import Choice, choose, listed, pairs_of
+from ...scenes.reading import Reading
+from ...scenes.sift import Limits, by_event, good_enough, local_copies, without_duplicates
+from ...scenes.vector_file import check_vector_file, offline
+from .file import Images
 
 
 def find_pairs(
@@ -112,7 +112,7 @@ def _read_catalog(images: Images, reading: Reading, area: shapely.Geometry | Non
     if images.kind == "maxar" and "://" not in path and read_maxar(path, reading):
         return
     try:
-        from ..scenes.catalog_stac import read_stac
+        from ...scenes.catalog_stac import read_stac
     except ImportError as error:
         raise Refused(
             f"[images] path = {shown_href(path)!r} is read with pystac and pystac-client, of which "

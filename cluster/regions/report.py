@@ -10,14 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..scenes.catalog import CatalogImage, ScenePair
-from ..scenes.errors import UsageError
-from ..scenes.layer import NOT_ANALYSED
-from ..scenes.legend import LEGEND, TITLE, VERSION, entry
-from ..scenes.vectors import replacing
-from .region_districts import COLUMNS, Districts
-from .region_map import Frame, Outline
-from .report import (
+from ...scenes.catalog import CatalogImage, ScenePair
+from ...scenes.errors import UsageError
+from ...scenes.layer import NOT_ANALYSED
+from ...scenes.legend import LEGEND, TITLE, VERSION, entry
+from ...scenes.vectors import replacing
+from ..report import (
     LIMIT_BYTES,
     asset,
     class_bars,
@@ -26,6 +24,8 @@ from .report import (
     legend_style,
     template,
 )
+from .districts import COLUMNS, Districts
+from .map import Frame, Outline
 
 LISTED = 3000
 """Scenes in the page's table, at most."""

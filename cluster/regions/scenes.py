@@ -23,17 +23,17 @@ from typing import Any
 
 from distributed import Client
 
-from ..kernels.kernel import Kernel
-from ..scenes.catalog import CatalogImage, Pairing, ScenePair
-from ..scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
-from .assess import Stopped, StorageGone, run_request
-from .budget import NoRoom
-from .fingerprint import differences, fingerprint_file, parts_of
-from .region_districts import Districts
-from .region_file import RegionFile
-from .region_folder import Busy, RegionFolder, SceneState
-from .request import Request, kernel_of, rules_of
-from .run import Run
+from ...kernels.kernel import Kernel
+from ...scenes.catalog import CatalogImage, Pairing, ScenePair
+from ...scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
+from ..assess import Stopped, StorageGone, run_request
+from ..budget import NoRoom
+from ..fingerprint import differences, fingerprint_file, parts_of
+from ..request import Request, kernel_of, rules_of
+from ..run import Run
+from .districts import Districts
+from .file import RegionFile
+from .folder import Busy, RegionFolder, SceneState
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _LEAST_FREE = 16 << 20

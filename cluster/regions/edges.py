@@ -17,9 +17,9 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from ..scenes.catalog import ScenePair
-from .region_parts import LONLAT, Part
-from .spool import Spool
+from ...scenes.catalog import ScenePair
+from ..spool import Spool
+from .parts import LONLAT, Part
 
 NEAR_M = 2.0
 """Rows at most this far from their core's edge are looked at again: images lie that far apart."""

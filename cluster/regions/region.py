@@ -14,17 +14,17 @@ from typing import Any
 import pandas as pd
 from distributed import Client
 
-from ..scenes.catalog import Pairing, ScenePair
-from ..scenes.errors import NothingToAnalyse, UsageError
-from .client import QUEUES, check_cluster, connected, dashboard
-from .progress import RunProgress
-from .region_districts import read_districts
-from .region_file import RegionFile, read_region_file
-from .region_finish import finish_region, state_of
-from .region_folder import RegionFolder
-from .region_pairs import find_pairs
-from .region_scenes import Work, check_unchanged, checked_method, in_share, run_scenes
-from .run import Outputs
+from ...scenes.catalog import Pairing, ScenePair
+from ...scenes.errors import NothingToAnalyse, UsageError
+from ..client import QUEUES, check_cluster, connected, dashboard
+from ..progress import RunProgress
+from ..run import Outputs
+from .districts import read_districts
+from .file import RegionFile, read_region_file
+from .finish import finish_region, state_of
+from .folder import RegionFolder
+from .pairs import find_pairs
+from .scenes import Work, check_unchanged, checked_method, in_share, run_scenes
 
 _QUEUE = {
     "walltime": "walltime",

@@ -13,13 +13,13 @@ import pandas as pd
 import pyogrio
 import shapely
 
-from ..kernels.buildings import geodesic_area
-from ..scenes.catalog import ScenePair
-from ..scenes.errors import Refused
-from ..scenes.grid import polygonal
-from ..scenes.layer import NOT_ANALYSED
-from ..scenes.vector_file import check_vector_file, offline
-from .region_parts import LONLAT
+from ...kernels.buildings import geodesic_area
+from ...scenes.catalog import ScenePair
+from ...scenes.errors import Refused
+from ...scenes.grid import polygonal
+from ...scenes.layer import NOT_ANALYSED
+from ...scenes.vector_file import check_vector_file, offline
+from .parts import LONLAT
 
 COLUMNS = {
     1: "no_damage",

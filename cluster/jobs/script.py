@@ -11,8 +11,8 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..scenes.errors import UsageError
-from .job_options import PATH, JobOptions, check_text
+from ...scenes.errors import UsageError
+from .options import PATH, JobOptions, check_text
 from .surroundings import KEPT, worker_exports
 
 Step = Literal["all", "scenes", "finish"]

@@ -15,17 +15,17 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from ..scenes.catalog import ScenePair
-from ..scenes.vectors import write_csv
-from .finish import summarise
-from .region_districts import DistrictTotals
-from .region_folder import MERGED, RegionFolder
-from .region_merge import Merge, Merged, write_tables
-from .region_mosaic import write_mosaics
-from .region_parts import LONLAT, as_frame, open_parts, to_crs
-from .region_report import write_region_report
-from .region_scenes import Work
-from .request import versions
+from ...scenes.catalog import ScenePair
+from ...scenes.vectors import write_csv
+from ..finish import summarise
+from ..request import versions
+from .districts import DistrictTotals
+from .folder import MERGED, RegionFolder
+from .merge import Merge, Merged, write_tables
+from .mosaic import write_mosaics
+from .parts import LONLAT, as_frame, open_parts, to_crs
+from .report import write_region_report
+from .scenes import Work
 
 ORDER = ("done", "quarantined", "failed", "nothing", "running", "missing")
 """States of scenes as they are told."""

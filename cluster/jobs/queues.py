@@ -13,10 +13,10 @@ from typing import Any
 import dask
 from dask.utils import format_bytes
 
-from ..scenes.errors import Refused, UsageError
-from .job_options import check_text, walltime_seconds
-from .machine import CONFIG, worker_memory
-from .security import temporary_security
+from ...scenes.errors import Refused, UsageError
+from ..machine import CONFIG, worker_memory
+from ..security import temporary_security
+from .options import check_text, walltime_seconds
 from .surroundings import KEPT, worker_exports
 
 SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}

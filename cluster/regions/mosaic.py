@@ -24,12 +24,12 @@ from rasterio.enums import Resampling
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from ..scenes.layer import NOT_ANALYSED
-from ..scenes.legend import TITLE, VERSION, colour_table
-from ..scenes.styles import raster_qml
-from ..scenes.vectors import replacing
-from .region_merge import Merge
-from .region_parts import Part
+from ...scenes.layer import NOT_ANALYSED
+from ...scenes.legend import TITLE, VERSION, colour_table
+from ...scenes.styles import raster_qml
+from ...scenes.vectors import replacing
+from .merge import Merge
+from .parts import Part
 
 SIDE = 8192
 """Longest side of an overview, px."""

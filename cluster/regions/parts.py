@@ -20,11 +20,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from ..kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
-from ..scenes.catalog import ScenePair
-from ..scenes.grid import gsd, polygonal
-from .finished import Finished
-from .region_folder import RegionFolder
+from ...kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
+from ...scenes.catalog import ScenePair
+from ...scenes.grid import gsd, polygonal
+from ..finished import Finished
+from .folder import RegionFolder
 
 TABLES = {"buildings": BUILDING_COLUMNS, "damage_areas": AREA_COLUMNS}
 """The tables of a run and their columns; the first column is the id."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from dask.utils import parse_bytes
 
-from ..scenes.errors import UsageError
+from ...scenes.errors import UsageError
 
 Scheduler = Literal["slurm", "pbs", "lsf"]
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)

@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..scenes.errors import Refused, UsageError
-from .request import Request
+from ...scenes.errors import Refused, UsageError
+from ..request import Request
 
 KINDS = ("folder", "list", "stac", "maxar")
 """Where the images of a region can come from."""
@@ -108,7 +108,7 @@ class RegionFile:
     """Polygons for which totals are told."""
     district_column: str = "name"
     job: Mapping[str, Any] = field(default_factory=dict)
-    """The `[job]` table: what a job script needs to know; see `job_script`."""
+    """The `[job]` table: what a job script needs to know; see `jobs.options`."""
 
 
 def read_region_file(path: str | Path) -> RegionFile:

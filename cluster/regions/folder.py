@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..scenes.errors import Refused
-from .folder import RunFolder
+from ...scenes.errors import Refused
+from ..folder import RunFolder
 
 OVER = ("done", "quarantined", "nothing")
 """States in which a scene has come to its end; quarantined chunks are tried again all the same."""
@@ -35,7 +35,7 @@ class SceneState:
     """"running" (or killed while it ran), "done", "quarantined" (chunks were set aside), "failed",
     "nothing" (no pixel could be analysed)."""
     ticket: Mapping[str, Any]
-    """What it is made from: images, options, weights, version. See `region_scenes.Tickets`."""
+    """What it is made from: images, options, weights, version. See `scenes.Tickets`."""
     reason: str = ""
     """Why it failed, or why there is nothing."""
     attempts: int = 1

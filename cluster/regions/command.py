@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..scenes.errors import UsageError
+from ...scenes.errors import UsageError
+from .file import RegionFile, read_region_file
+from .plan import plan_region
 from .region import RegionRun, run_region
-from .region_file import RegionFile, read_region_file
-from .region_plan import plan_region
 
 _SHOWN = 10
 """Scenes that are named one by one."""
