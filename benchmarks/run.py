@@ -23,6 +23,7 @@ import exactness
 import gpu
 import graph
 import growth
+import many_scenes
 import overhead
 import peer
 import region
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "exactness": exactness,
     "vectorise": vectorise,
     "region": region,
+    "many scenes": many_scenes,
     "cog": cog,
     "peer": peer,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,24 @@ def _own_scheduler() -> Iterator[None]:
         default_client()
     except ValueError:
         dask.config.config.pop("scheduler", None)
+
+
+@pytest.fixture(autouse=True)
+def _room(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """While a test marked `alone` runs, no other process of the same test run tests anything."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    alone = request.node.get_closest_marker("alone") is not None
+    folder = tmp_path_factory.getbasetemp().parent
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        # Whoever wants the room alone keeps the door shut until all others have left.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture

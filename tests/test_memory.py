@@ -101,6 +101,7 @@ def peak(small: Path, scene: Path, out: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_peak_memory_of_a_scene_64_times_as_large_is_at_most_a_fifth_higher(tmp_path: Path) -> None:
     small, large = make_pair(tmp_path / "x1", 1), make_pair(tmp_path / "x64", 8)
     one = peak(small, small, tmp_path / "one")

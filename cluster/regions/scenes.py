@@ -26,9 +26,11 @@ from distributed import Client
 from ...kernels.kernel import Kernel
 from ...scenes.catalog import CatalogImage, Pairing, ScenePair
 from ...scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
+from ...scenes.raster import close_handles
 from ..assess import Stopped, StorageGone, run_request
 from ..budget import NoRoom
 from ..fingerprint import differences, fingerprint_file, parts_of
+from ..heap import trim
 from ..request import Request, kernel_of, rules_of
 from ..run import Run
 from .districts import Districts
@@ -206,6 +208,10 @@ def _one(work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop
             return _scene(work, folder, client, pair, stop)
     except Busy:
         return Outcome(pair.scene_id, "busy", "another process works on it")
+    finally:
+        # Nothing of a scene is needed again, and this process lives as long as the region.
+        close_handles()
+        trim()
 
 
 def _scene(
