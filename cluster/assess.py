@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,7 +26,7 @@ from .budget import check_memory
 from .client import connected, dashboard
 from .fingerprint import digest
 from .folder import RunFolder
-from .futures import Failure, run_bounded
+from .futures import Failure, Stopped, check_stop, run_bounded
 from .heap import trim
 from .job import Job, JobFile, StorageError, run_chunk
 from .placement import placed
@@ -69,17 +70,14 @@ class StorageGone(AftermapError):
     """The run folder can no longer be written: nothing else on this disk can go on either."""
 
 
-class Stopped(Exception):
-    """The run was told to stop; what is done is kept."""
-
-
 def run_request(request: Request, quiet: bool = True, stop: Event | None = None) -> Run:
     """Carry out a request; `quiet` says nothing on standard error.
 
     Safe from several threads at once. After `stop` is set, Stopped is raised as soon as the next
-    chunk is done.
+    chunk is done, or while the results are written.
     """
     prepared = prepare(request, probe=False)
+    check_stop(stop)
     folder = RunFolder(request.out)
     with folder.locked():
         record = folder.begin(prepared.facts(), request.fresh)
@@ -105,7 +103,7 @@ def run_request(request: Request, quiet: bool = True, stop: Event | None = None)
             if not record["quarantined"] and not _analysed(store, plan):
                 folder.clear()
                 raise NothingToAnalyse("No pixel could be analysed, and nothing was written.")
-            record["totals"] = write_outputs(client, folder, prepared, job, record)
+            record["totals"] = write_outputs(client, folder, prepared, job, record, stop)
         record["seconds_total"] = round(time.perf_counter() - started, 2)
         record["state"] = "quarantined" if record["quarantined"] else "done"
         folder.write(record)
@@ -155,29 +153,36 @@ def _client(prepared: Prepared) -> AbstractContextManager[Client]:
 def _run_chunks(
     client: Client, job: Job, folder: RunFolder, quiet: bool, stop: Event | None
 ) -> dict[str, Any]:
-    """Work on every chunk that is not done; what fails is set aside with its reason."""
-    todo = [chunk.index for chunk in job.plan if not job.store.sound(chunk)]
+    """Work on every chunk that is not done; what fails is set aside with its reason.
+
+    Those that are done by the sizes of their shards come last: the workers read them, and work on
+    them again where that fails.
+    """
+    there = {chunk.index for chunk in job.plan if job.store.done(chunk)}
+    missing = (chunk.index for chunk in job.plan if chunk.index not in there)
     file = JobFile.write(job, folder.path.absolute() / ".job")
-    quarantined = []
+    todo, worked_on, quarantined = chain(missing, sorted(there)), 0, []
     try:
         with (
-            placed(client, job, file),
-            RunProgress(len(job.plan), len(job.plan) - len(todo), quiet) as progress,
+            placed(client, job, file, quiet, stop),
+            RunProgress(len(job.plan), len(there), quiet) as progress,
         ):
             for result in run_bounded(client, run_chunk, todo, file, fatal=(StorageError,)):
-                index = result.item if isinstance(result, Failure) else result.index
-                chunk = job.plan.at(*index)
+                check_stop(stop)
                 if isinstance(result, Failure):
+                    chunk = job.plan.at(*result.item)
                     job.store.discard(chunk)
                     quarantined.append(_entry(chunk, result.error))
-                    _say(f"chunk {index} set aside: {quarantined[-1]['reason']}", quiet)
-                progress.advance(chunk.shape[0] * chunk.shape[1])
-                if stop is not None and stop.is_set():
-                    raise Stopped
+                    _say(f"chunk {chunk.index} set aside: {quarantined[-1]['reason']}", quiet)
+                elif result.kept:
+                    continue
+                else:
+                    chunk, worked_on = job.plan.at(*result.index), worked_on + 1
+                progress.advance(chunk.shape[0] * chunk.shape[1], again=chunk.index in there)
     finally:
         (folder.path / ".job").unlink(missing_ok=True)
     return {
-        "chunks_run": len(todo) - len(quarantined),
+        "chunks_run": worked_on,
         "quarantined": sorted(quarantined, key=lambda entry: entry["chunk"]),
     }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,7 +214,12 @@ def room_bytes(folder: Path) -> int:
 
 def _held(folder: Path) -> int:
     """Bytes that an earlier run in the folder takes, which this one will use again."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    held = 0
+    for place, _, names in os.walk(folder):  # passes over folders that are gone by now
+        for name in names:
+            with suppress(OSError):  # another run is at work: its files come and go
+                held += os.lstat(os.path.join(place, name)).st_size
+    return held
 
 
 def _free(folder: Path) -> int:

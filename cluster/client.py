@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +19,10 @@ from distributed import Client, LocalCluster, default_client
 from ..kernels.gpu import free_bytes
 from ..scenes.errors import Refused, UsageError
 from .gpus import gpu_threads, start_gpus, usable_gpus
-from .jobs.queues import SUBMIT, check_queue, start_queue
+from .jobs.options import SCHEDULERS as QUEUES
+from .jobs.queues import check_queue, start_queue
 from .machine import CONFIG, cores, worker_memory
 from .security import security_beside
-
-QUEUES = tuple(SUBMIT)
-"""Batch systems whose jobs become workers."""
 
 HERE = ("auto", "local", "threads", "cuda")
 """Clusters that are started on this machine."""
@@ -50,15 +52,15 @@ def connect(
     kind = resolved(cluster)
     if options and kind not in QUEUES:
         raise UsageError(f"A {kind} cluster does not take the options {sorted(options)}.")
-    if kind in ("local", "threads"):
-        return Client(_start(kind, workers, memory))
-    if kind == "cuda":
-        return Client(start_gpus(workers, memory))
+    if kind in HERE:
+        with _interrupts_kept():
+            cuda = kind == "cuda"
+            return Client(start_gpus(workers, memory) if cuda else _start(kind, workers, memory))
     if kind in QUEUES:
         return Client(start_queue(kind, workers, memory, **options))
     if "://" in kind:
         return _join(kind, address=kind)
-    return _join(kind, scheduler_file=kind, security=security_beside(kind))
+    return _join_file(kind)
 
 
 def check_cluster(cluster: str | Client, workers: int | None) -> None:
@@ -107,7 +109,10 @@ def connected(
             started = client.cluster
             client.close()
             if started is not None:
-                started.close()
+                # On a busy machine workers may not be gone in time. The work is done, and they
+                # end with this process.
+                with suppress(TimeoutError):
+                    started.close()
             _forget_scheduler()
 
 
@@ -127,9 +132,13 @@ def _forget_scheduler() -> None:
 def dashboard(client: Client) -> str:
     """Where to watch a cluster. Of one in this process Dask names an address that nobody listens on."""
     link = str(client.dashboard_link)
-    if client.scheduler is None or not client.scheduler.address.startswith("inproc"):
-        return link
-    return urlsplit(link)._replace(netloc=f"127.0.0.1:{urlsplit(link).port}").geturl()
+    parts = urlsplit(link)
+    here = parts._replace(netloc=f"127.0.0.1:{parts.port}").geturl()
+    if client.scheduler is not None and client.scheduler.address.startswith("inproc"):
+        return here
+    if client.cluster is None and parts.hostname not in ("127.0.0.1", "localhost", None):
+        return f"{link} (if it does not answer: ssh -L {parts.port}:127.0.0.1:{parts.port} {parts.hostname}, and {here})"
+    return link
 
 
 def worker_count(cluster: str | Client, workers: int | None, device_bytes: int = 0) -> int:
@@ -171,6 +180,38 @@ def _start(kind: str, workers: int | None, memory: str | int | None) -> LocalClu
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=50,
         )
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Processes started in the block, and later in their stead, never see Ctrl-C.
+
+    A terminal sends it to all of them, and a run stops once its workers have ended what they are at.
+    What a thread blocks, the threads and processes that it starts block as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # started later, it would undo the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _join_file(file: str) -> Client:
+    """Join by a scheduler file."""
+    try:
+        known = isinstance(json.loads(Path(file).read_text())["address"], str)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise Refused(
+            f"{file} is no scheduler file, or not yet: it names no address. Check --cluster, or try "
+            "again once the scheduler has started."
+        )
+    return _join(file, scheduler_file=file, security=security_beside(file))
 
 
 def _join(name: str, **where: Any) -> Client:

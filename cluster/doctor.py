@@ -14,7 +14,7 @@ from ..kernels.methods import BASELINES, NETWORKS
 from ..kernels.network import has_bf16
 from ..models.checkpoint import bundled
 from .client import QUEUES
-from .jobs.queues import SUBMIT
+from .jobs.options import SUBMIT
 from .machine import cores
 
 _EXTRAS = {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from ..scenes.errors import Refused
+from ..scenes.handles import beside
 from ..scenes.remote import RemoteFile, fingerprint_remote, sha256_remote
 
 _TILES = 64
@@ -33,14 +36,26 @@ def fingerprint_file(path: str | Path | RemoteFile) -> dict[str, object]:
     return {"path": str(file), "bytes": size, "sampled_sha256": digest.hexdigest()}
 
 
+def fingerprint_input(file: Path | RemoteFile) -> dict[str, object]:
+    """Identify a file and, under `beside`, the masks and overviews that are read with it, if any."""
+    others = [fingerprint_file(other) for other in beside(file)]
+    return fingerprint_file(file) | ({"beside": others} if others else {})
+
+
 def parts_of(path: str | Path) -> list[Path]:
-    """The files that a vector source consists of: a folder's, a shapefile's, or the file itself."""
+    """The files that a source consists of: a folder's, a shapefile's, or the file and what lies beside.
+
+    Never none: Refused for an empty folder.
+    """
     source = Path(path).resolve()
     if source.is_dir():
-        return sorted(file for file in source.rglob("*") if file.is_file())
+        found = sorted(file for file in source.rglob("*") if file.is_file())
+        if not found:
+            raise Refused(f"The folder {str(source)!r} is empty. Check the path that was given.")
+        return found
     if source.suffix.lower() == ".shp":
-        return sorted(source.parent.glob(f"{source.stem}.*"))
-    return [source]
+        return sorted(source.parent.glob(f"{escape(source.stem)}.*")) or [source]
+    return [source, *beside(source)]
 
 
 def sha256_file(path: str | Path | RemoteFile) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import geopandas as gpd
@@ -53,6 +54,7 @@ from ..scenes.shift_field import Moves, ShiftField
 from ..scenes.store import Store
 from ..scenes.vectors import Table, read_blocks, write_csv, write_geopackage, write_geoparquet
 from .folder import RunFolder
+from .futures import check_stop, heed
 from .heap import trim
 from .spool import BLOCK, ComponentSpool, Counted, FootprintSpool
 
@@ -95,9 +97,10 @@ class FinishJob:
     """The inputs, one row each."""
 
 
-def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
+def finish(job: FinishJob, map_chunks: MapChunks, stop: Event | None = None) -> dict[str, Any]:
     """Write the rasters, tables and totals of a run into its folder.
 
+    Once `stop` is set, Stopped is raised between two parts of the work; what is written is whole.
     Returns the totals: `buildings` and `damage_areas` (`total`, `area_m2`, and `by_class`: code to
     `count` and `area_m2`), `analysed_km2`, `not_analysed_km2`, `not_analysed` (reason to km2),
     `footprints` (counts, or None), `skipped` (number of chunks), `files`; all fit for JSON but
@@ -108,9 +111,11 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
     rasters = list(map_chunks(write, names(job.store.layers)))
     counted = {name: Totals(job.rules) for name in ("buildings", "damage_areas")}
     given = job.footprints
-    with _detect(job, map_chunks) if given is None else _count(job, given, map_chunks) as found:
+    pieces = _detect(job, map_chunks) if given is None else _count(job, given, map_chunks, stop)
+    with pieces as found:
         for name, blocks in found.tables.items():
-            write_geoparquet(_parquet(job, name), counted[name].watch(blocks))
+            write_geoparquet(_parquet(job, name), counted[name].watch(heed(stop, blocks)))
+        check_stop(stop)
         cells = found.cells
         wanted = inside(cells, job.grid, job.aoi)
         unseen = not_analysed(cells, job.grid, wanted, job.skipped)
@@ -118,7 +123,9 @@ def finish(job: FinishJob, map_chunks: MapChunks) -> dict[str, Any]:
         facts |= _area_facts(cells, job, wanted) | {"footprints": found.footprints}
         facts |= counted["buildings"].expectations()
         summary = summarise(facts)
-        layers: dict[str, Table] = {name: _written(_parquet(job, name)) for name in counted}
+        layers: dict[str, Table] = {
+            name: heed(stop, _written(_parquet(job, name))) for name in counted
+        }
         layers |= {"aoi": _outline(job), "not_analysed": unseen, "sources": job.sources}
         layers |= found.notes
         write_geopackage(job.folder / "buildings.gpkg", layers | {"summary": summary})
@@ -204,12 +211,14 @@ def _detect(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
 
 
 @contextmanager
-def _count(job: FinishJob, given: FootprintFile, map_chunks: MapChunks) -> Iterator[_Found]:
+def _count(
+    job: FinishJob, given: FootprintFile, map_chunks: MapChunks, stop: Event | None
+) -> Iterator[_Found]:
     """Count the pixels of supplied footprints on the workers, a row of chunks at a time."""
     plan, side = job.store.plan, cell_side(job.store.plan)
     surveys: list[Survey] = []
     with closing(FootprintSpool(job.folder / ".footprints.sqlite.part")) as spool:
-        for block in given.blocks():
+        for block in heed(stop, given.blocks()):
             moves = _moves(job, block.frame)
             moved = None if moves is None else (moves.rows_px, moves.cols_px)
             shapes = to_pixels(block.frame.geometry.to_numpy(), job.grid, plan, moved)

@@ -51,7 +51,7 @@ class Finished:
                 f"The run in {str(path)!r} is not finished (its state is "
                 f"{record.get('state', 'unknown')!r}). Run the same assess command again to go on."
             )
-        if not folder.whole(record):
+        if not folder.delivered(record):
             raise Refused(
                 f"Files of the run in {str(path)!r} are missing. Run the same assess command "
                 "again; it writes them anew."

@@ -21,6 +21,12 @@ from .fingerprint import differences
 _TABLES = ("buildings.gpkg", "buildings.parquet", "summary.csv", "report.html")
 _HIDDEN = (".*.part", ".*.part.*", ".*.plain.tif", ".*.parquet", ".components.sqlite", ".job")
 """What a killed run may leave behind."""
+_PLACES = ("y", "x", "spatial_ref")
+"""Arrays of the store that are no layers."""
+
+
+class MadeDifferently(Refused):
+    """The folder holds a run that was made from something else, or otherwise."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +87,19 @@ class RunFolder:
         Refused when the folder holds a run with other facts, or something else altogether;
         `fresh` throws an earlier run away first.
         """
-        if fresh and self.record.exists():
-            self.clear()
-        elif not self.record.exists():
-            self._check_foreign()
+        new = {"facts": dict(facts), "attempts": 0}
         if not self.record.exists():
-            return {"facts": dict(facts), "attempts": 0}
+            self._check_foreign()
+            return new
+        if fresh:
+            self._empty()
+            self.write(new)  # in place of the old one: without any, other files here were foreign
+            return new
         record = self.read()
         changed = differences(record.get("facts", {}), json.loads(json.dumps(facts, default=str)))
         if changed:
             listed = "\n  ".join(changed[:12])
-            raise Refused(
+            raise MadeDifferently(
                 f"{self.path} holds a run that was made differently:\n  {listed}\n"
                 "Go on with what it was made with, give another folder with -o, or start over with --fresh."
             )
@@ -100,7 +108,10 @@ class RunFolder:
     def read(self) -> dict[str, Any]:
         """What run.json says. Refused where it cannot be read."""
         try:
-            return json.loads(self.record.read_text())
+            record = json.loads(self.record.read_text())
+            if not isinstance(record, dict):
+                raise ValueError("it does not describe a run")
+            return record
         except (OSError, ValueError) as error:
             raise Refused(
                 f"{self.record} cannot be read ({error}). Start over with --fresh, or give another "
@@ -115,20 +126,49 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, and nothing that aftermap did not make."""
-        layers = [path.name for path in self.store.glob("*") if path.is_dir()]
-        shutil.rmtree(self.store, ignore_errors=True)
-        rasters = [f"{name}{suffix}" for name in layers for suffix in (".tif", ".qml")]
-        for pattern in (*rasters, *_TABLES, *_HIDDEN, "run.json"):
-            for file in self.path.glob(pattern):
-                if file.is_dir():
-                    shutil.rmtree(file)
-                else:
-                    file.unlink()
+        self._empty()
+        self.record.unlink(missing_ok=True)
+
+    def delivered(self, record: Mapping[str, Any]) -> bool:
+        """Whether every raster, table and report of a finished run is still there."""
+        return all((self.path / name).exists() for name in (*_files(record), *_TABLES))
 
     def whole(self, record: Mapping[str, Any]) -> bool:
-        """Whether every file of a finished run is still there."""
-        files = record.get("totals", {}).get("files", [])
-        return all((self.path / name).exists() for name in (*files, *_TABLES))
+        """Whether a finished run still has every file, and every chunk of each layer of its store."""
+        chunks = record.get("plan", {}).get("chunks", 0) - len(record.get("quarantined", []))
+        return (
+            self.delivered(record)
+            and (self.store / "zarr.json").exists()
+            and all(
+                (self.store / layer / "zarr.json").exists()
+                and sum(s.name.isdigit() for s in (self.store / layer / "c").glob("*/*")) >= chunks
+                for layer in _layers(record)
+            )
+        )
+
+    def _empty(self) -> None:
+        """Remove all of an earlier run but its record.
+
+        The rasters go before the store that tells their names, and the store at once: whenever this
+        is cut short, what is left can be removed or gone on with.
+        """
+        stored = [p.name for p in self.store.glob("*") if p.is_dir() and p.name not in _PLACES]
+        listed: list[str] = []
+        with suppress(Refused):  # a damaged record; the store is then all that tells
+            listed = _layers(self.read())
+        rasters = [f"{name}{end}" for name in (*listed, *stored) for end in (".tif", ".qml")]
+        for name in (*rasters, *_TABLES):
+            (self.path / name).unlink(missing_ok=True)
+        if self.store.exists():
+            aside = self.path / f".{self.store.name}.part"
+            shutil.rmtree(aside, ignore_errors=True)
+            self.store.rename(aside)
+        for pattern in _HIDDEN:
+            for file in self.path.glob(pattern):
+                if file.is_dir() and not file.is_symlink():
+                    shutil.rmtree(file, ignore_errors=True)
+                else:
+                    file.unlink(missing_ok=True)
 
     def _make(self) -> None:
         try:
@@ -172,3 +212,13 @@ class RunFolder:
             return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
         except (OSError, ValueError, KeyError):
             return "its process is not known"
+
+
+def _files(record: Mapping[str, Any]) -> list[str]:
+    """The rasters and tables that a finished run wrote, by their plain names."""
+    return [Path(name).name for name in record.get("totals", {}).get("files", [])]
+
+
+def _layers(record: Mapping[str, Any]) -> list[str]:
+    """The layers that a finished run wrote as rasters."""
+    return [Path(name).stem for name in _files(record) if name.endswith(".tif")]

@@ -9,7 +9,7 @@ import sys
 def trim() -> None:
     """Hand back what the C library keeps of freed memory; does nothing where it is not glibc.
 
-    Workers keep freed memory while chunks are worked on (`cluster/client.py` says why); between
+    Workers keep freed memory while chunks are worked on (`cluster/machine.py` says why); between
     the parts of a run it is only in the way.
     """
     if sys.platform == "linux":

@@ -73,13 +73,17 @@ class ChunkReport:
     analysed: bool
     """False where the chunk held nothing to analyse."""
     seconds: float
+    kept: bool = False
+    """Whether it was done before, and could be read."""
 
 
 def run_chunk(file: JobFile, index: tuple[int, int]) -> ChunkReport:
-    """Work on one chunk and write it: the one task of a file-backed run."""
+    """Work on one chunk and write it, unless it is done: the one task of a file-backed run."""
     start = time.perf_counter()
     job = load_job(file)
     chunk = job.plan.at(*index)
+    if job.store.sound(chunk):
+        return ChunkReport(index, True, time.perf_counter() - start, kept=True)
     block = apply_chunk(job.kernel, job.pair, job.plan, chunk)
     if job.store.whole() and not file.current():
         # Whoever asked was killed, and the folder may belong to another run by now.

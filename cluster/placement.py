@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import dask
 import torch
-from distributed import Client, Worker, WorkerPlugin
+from dask.utils import parse_timedelta
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from ..kernels.kernel import Kernel
 from ..models.checkpoint import SentWeights, keep_sent, pack
 from ..scenes.errors import Refused
+from ..scenes.handles import stamp_of
 from ..scenes.raster import Raster
+from .futures import check_stop
 from .job import Job, JobFile, load_job
 from .machine import core_ids
 
+WAIT = "5 minutes"
+"""How long a first worker is waited for, unless Dask's `aftermap.wait-for-workers` says otherwise."""
+
 _VERSIONS = ("aftermap", "torch", "numpy", "rasterio", "zarr")
 """What must be the same everywhere, for outputs to be the same everywhere."""
+
+
+class NoWorker(Refused):
+    """A cluster without workers."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +79,17 @@ class Placement(WorkerPlugin):
 
 
 @contextmanager
-def placed(client: Client, job: Job, file: JobFile) -> Iterator[None]:
+def placed(
+    client: Client, job: Job, file: JobFile, quiet: bool = True, stop: Event | None = None
+) -> Iterator[None]:
     """Have every worker of a cluster ready for a job for the length of a block.
 
-    Raises Refused, naming the worker, where one has other versions, cannot read the run folder or
-    the images, or has no GPU for a job that was planned for one. Weights that a worker cannot read
-    are sent to it.
+    Where there is none yet, one is waited for, until `stop` is set, and NoWorker raised if none
+    comes. Raises Refused, naming the worker, where one has other versions, cannot read the run
+    folder or the images, or has no GPU for a job that was planned for one. Weights that a worker
+    cannot read are sent to it.
     """
+    _wait_for_a_worker(client, quiet, stop)
     places = client.run(look, file, on_error="return")
     for address, found in places.items():
         if isinstance(found, BaseException):
@@ -86,6 +103,35 @@ def placed(client: Client, job: Job, file: JobFile) -> Iterator[None]:
     finally:
         if client.status == "running":
             client.unregister_worker_plugin(plugin.name)
+
+
+def _wait_for_a_worker(client: Client, quiet: bool, stop: Event | None) -> None:
+    """Come back once a worker has done something: adaptive clusters start one only for a task.
+
+    Of a cluster that was started in this process and is not this machine, workers are jobs, which
+    may wait in a queue however long; any other is given up.
+    """
+    if client.nthreads():
+        return
+    address = client.scheduler.address
+    patience = parse_timedelta(dask.config.get("aftermap.wait-for-workers", WAIT))
+    if client.cluster is not None and not isinstance(client.cluster, LocalCluster):
+        patience = math.inf
+    if not quiet:
+        limit = "" if patience == math.inf else f", for up to {patience:.0f} s"
+        print(f"waiting    for a worker of {address}{limit}", file=sys.stderr, flush=True)
+    answer, since = client.submit(core_ids, pure=False), time.monotonic()
+    while time.monotonic() - since < patience:
+        check_stop(stop)
+        with suppress(TimeoutError):
+            answer.result(timeout=1)
+            return
+    raise NoWorker(
+        f"The cluster at {address} has no worker, and none came within {patience:.0f} s. "
+        f"Start some (dask worker {address}) or look for them in their queue, and run the same "
+        "command again; or give another --cluster. To wait longer, set "
+        "DASK_AFTERMAP__WAIT_FOR_WORKERS, for example to 1h."
+    )
 
 
 def look(file: JobFile) -> Place:
@@ -120,10 +166,9 @@ def _there(raster: Raster) -> bool:
     if "://" in raster.path:
         return True
     try:
-        found = os.stat(raster.path)
+        return stamp_of(Path(raster.path)) == raster.stamp
     except OSError:
         return False
-    return (found.st_size, found.st_mtime_ns) == tuple(raster.stamp)
 
 
 def _check(address: str, place: Place, job: Job, file: JobFile) -> None:

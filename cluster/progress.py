@@ -10,6 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from .status import clock
+
 _LINE_EVERY = 10.0
 """Seconds between plain lines."""
 
@@ -49,9 +51,10 @@ class RunProgress:
         if self._bar:
             self._bar.stop()
 
-    def advance(self, pixels: int) -> None:
-        """Count one more chunk of so many pixels."""
-        self.done, self._new, self._pixels = self.done + 1, self._new + 1, self._pixels + pixels
+    def advance(self, pixels: int, again: bool = False) -> None:
+        """Count one more chunk of so many pixels; `again` where it had been counted as done."""
+        self.done += not again
+        self._new, self._pixels = self._new + 1, self._pixels + pixels
         if self._bar:
             self._bar.update(self._task, completed=self.done, rate=self.rate())
         elif not self.quiet and (
@@ -66,10 +69,4 @@ class RunProgress:
         """Mpx/s of this attempt and the time that is left at that rate."""
         seconds = max(time.monotonic() - self._started, 1e-6)
         left = (self.total - self.done) * seconds / max(self._new, 1)
-        return f"{self._pixels / 1e6 / seconds:.2f} Mpx/s, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        return f"{self._pixels / 1e6 / seconds:.2f} Mpx/s, {clock(left)} left"

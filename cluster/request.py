@@ -24,6 +24,7 @@ from ..scenes.align import LARGE, Shift, measure_tiles
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.footprints import FootprintFile, open_footprints
 from ..scenes.grid import region_of
+from ..scenes.handles import beside
 from ..scenes.pair import Pair, Source, make_pair, match_colour
 from ..scenes.plan import Plan
 from ..scenes.raster import Raster
@@ -32,7 +33,7 @@ from ..scenes.scene import ReadError, Scene
 from ..scenes.shift_field import SURE, ShiftField
 from .budget import Budget, make_budget
 from .client import HERE, check_cluster, worker_count, worker_threads
-from .fingerprint import fingerprint_file, parts_of, sha256_file
+from .fingerprint import fingerprint_input, parts_of, sha256_file
 from .machine import worker_memory
 
 CHECKED = 2048
@@ -184,13 +185,14 @@ class Prepared:
 
     def inputs(self) -> dict[str, list[dict[str, object]]]:
         """The files of each input with their fingerprints."""
-        return {role: [fingerprint_file(file) for file in files] for role, files in self._files()}
+        return {role: [fingerprint_input(file) for file in files] for role, files in self._files()}
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of every whole input file, where asked for; not compared on resuming."""
         if not self.request.hash_inputs:
             return {}
-        return {str(file): sha256_file(file) for _, files in self._files() for file in files}
+        files = [file for _, files in self._files() for file in files]
+        return {str(part): sha256_file(part) for file in files for part in (file, *beside(file))}
 
     def _scenes(self) -> dict[str, Scene]:
         before = {"pre": self.pair.pre} if self.pair.pre else {}

@@ -19,7 +19,7 @@ from ..scenes.errors import Refused
 from ..scenes.layer import decode
 from ..scenes.pair import Pair, make_pair
 from ..scenes.remote import RemoteFile, is_remote
-from .fingerprint import fingerprint_file
+from .fingerprint import fingerprint_input
 from .folder import RunFolder
 
 
@@ -120,8 +120,13 @@ def _check_images(inputs: Mapping[str, Any]) -> None:
             file = remote or Path(known["path"])
             if isinstance(file, Path) and not file.is_file():
                 raise Refused(f"The run's image {file} is no longer there. Put it back.")
-            if fingerprint_file(file)["sampled_sha256"] != known["sampled_sha256"]:
+            if _digests(fingerprint_input(file)) != _digests(known):
                 raise Refused(
-                    f"{file} is no longer the image that the run was made from. Put that one back, "
-                    "or assess again."
+                    f"{file} is no longer the image that the run was made from, or the mask or "
+                    "overviews beside it are not. Put those back, or assess again."
                 )
+
+
+def _digests(known: Mapping[str, Any]) -> list[str]:
+    """The digests of an image and of what lies beside it."""
+    return [file["sampled_sha256"] for file in (known, *known.get("beside", ()))]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..scenes.errors import Refused, UsageError
-from .jobs.options import JobOptions, job_options
+from .jobs.options import SUBMIT, JobOptions, job_options
 from .jobs.queues import check_queue
 from .jobs.script import COMMANDS, Step, Work, job_script
 from .regions.file import read_region_file
@@ -79,7 +79,8 @@ def submit(
     where the batch system is not installed.
     """
     words = [str(work)] if isinstance(work, (str, Path)) else [str(word) for word in work]
-    table, planned = _region(words, job) if _is_region(words) else _command(words, job)
+    file = _region_file(words)
+    table, planned = _command(words, job) if file is None else _region(file, job)
     options = job_options(table, scheduler=scheduler, **changes)
     if options.python is None and options.image is None:
         options = replace(options, python=sys.executable)
@@ -100,14 +101,22 @@ def submit(
     return replace(submission, jobs=_submit(options, planned, scripts))
 
 
-def _is_region(words: Sequence[str]) -> bool:
-    return len(words) == 1 and words[0] not in COMMANDS
+def _region_file(words: Sequence[str]) -> str | None:
+    """The region file of `region.toml` or `region region.toml`; None where it is another command."""
+    if words[:1] == ["region"]:
+        if len(words) != 2 or words[1].startswith("-"):
+            raise UsageError(
+                f"A region is submitted by its file alone, aftermap submit region.toml; got "
+                f"{shlex.join(words)!r}."
+            )
+        return words[1]
+    return words[0] if len(words) == 1 and words[0] not in COMMANDS else None
 
 
-def _region(words: Sequence[str], job: Any) -> tuple[Mapping[str, Any], Work]:
+def _region(file: str, job: Any) -> tuple[Mapping[str, Any], Work]:
     if job is not None:
         raise UsageError("A region file has its own [job] table; leave out --job.")
-    region = read_region_file(words[0])
+    region = read_region_file(file)
     planned = Work(
         arguments=("region", str(region.file)),
         folder=region.file.parent,
@@ -142,6 +151,8 @@ def _out_of(words: Sequence[str]) -> str:
             return following
         if word.startswith("--out="):
             return word.removeprefix("--out=")
+        if word.startswith("-o") and not word.startswith("--"):
+            return word.removeprefix("-o").removeprefix("=")
     return _OUT.get(words[0], "run")
 
 
@@ -196,7 +207,7 @@ def _hand_over(scheduler: str, script: Path, after: str | None) -> str:
         "pbs": ["-W", f"depend=afterany:{after}"] if after else [],
         "lsf": ["-w", f"ended({after})"] if after else [],
     }[scheduler]
-    program = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}[scheduler]
+    program = SUBMIT[scheduler]
     # Set, it would stand above the script's own list of variables that a job may take along.
     surroundings = {k: v for k, v in os.environ.items() if k != "SBATCH_EXPORT"}
     with script.open() as text:

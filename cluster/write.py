@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from threading import Event
 from typing import Any
 
 import geopandas as gpd
@@ -25,15 +26,25 @@ from .request import Prepared
 
 
 def write_outputs(
-    client: Client, folder: RunFolder, prepared: Prepared, job: Job, record: Mapping[str, Any]
+    client: Client,
+    folder: RunFolder,
+    prepared: Prepared,
+    job: Job,
+    record: Mapping[str, Any],
+    stop: Event | None = None,
 ) -> dict[str, Any]:
-    """Write rasters, buildings, summary and report; returns the totals."""
-    totals = finish(_finish_job(folder, prepared, job, record), partial(map_ordered, client))
+    """Write rasters, buildings, summary and report; returns the totals.
+
+    Stopped is raised soon after `stop` is set; files that are written by then are whole.
+    """
+    map_chunks = partial(map_ordered, client, stop=stop)
+    totals = finish(_finish_job(folder, prepared, job, record), map_chunks, stop)
     trim()
     codes = totals.pop("overview")
     row0, col0, row1, col1 = job.plan.region
     # On a worker, where the images have been read already and the files' tiles are in its cache.
-    pictures = client.submit(take_pictures, job.pair, job.plan.region, codes, pure=False).result()
+    take = partial(take_pictures, job.pair, job.plan.region)
+    (pictures,) = map_chunks(take, [codes])
     write_report(
         folder.path / "report.html",
         _facts(job.pair, record, totals),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -70,13 +69,20 @@ class Lane:
 _DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(bool): torch.bool}
 
 
-@lru_cache(maxsize=1)
+_lanes: dict[int, Lane] = {}
+_making = threading.Lock()
+
+
 def lane() -> Lane:
-    """The process's way to its GPU."""
-    # fp32 must be fp32, and the same kernels must be chosen every time.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    return Lane()
+    """The process's one way to the current device, whichever of its threads asks first."""
+    device = torch.cuda.current_device()
+    with _making:
+        if device not in _lanes:
+            # fp32 must be fp32, and the same kernels must be chosen every time.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+            _lanes[device] = Lane()
+        return _lanes[device]
 
 
 def gpu_count() -> int:

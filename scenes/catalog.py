@@ -34,6 +34,8 @@ class CatalogImage:
     """Its coordinate system."""
     shape: tuple[int, int] | None = None
     """Rows and columns, where the catalog tells them."""
+    copy_of: str | None = None
+    """What the catalog gives as its address, where `href` is a local copy."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class ScenePair:
     """The ground that this scene answers for, EPSG:4326; no two scenes' cores share an area."""
     why: str
     """How the two images were chosen, in a sentence."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether an image lies on the network."""
+        return any("://" in image.href for image in (self.pre, self.post) if image is not None)
 
 
 @dataclass(frozen=True)

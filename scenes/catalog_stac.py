@@ -21,6 +21,7 @@ from .catalog_item import Unusable, clean_href, is_remote, shown_href
 from .errors import AftermapError, Refused, UsageError
 from .left_out import printable
 from .reading import MAX_BYTES, MAX_ITEMS, Reading, describe, json_object, read_text
+from .remote import shown
 
 MAX_CATALOGS = 10_000
 """Most catalogs and collections that are walked through below the one given."""
@@ -68,7 +69,7 @@ def read_stac(
         )
     if "://" in path and not remote:
         raise Refused(
-            f"[images] path = {printable(path)!r}: only http(s) and local paths are read."
+            f"[images] path = {printable(shown(path))!r}: only http(s) and local paths are read."
         )
     start = path if remote else str(_entry(Path(path)).absolute())
     files = StacFiles(allow_remote)
@@ -187,7 +188,7 @@ def _walk(
         catalogs += 1
         if catalogs > MAX_CATALOGS:
             raise Refused(
-                f"{start} links to more than {MAX_CATALOGS:,} catalogs. Give one event's."
+                f"{shown_href(start)} links to more than {MAX_CATALOGS:,} catalogs. Give one event's."
             )
         for link in reversed([*catalog.get_child_links(), *catalog.get_item_links()]):
             target = _target(link, href, reading)

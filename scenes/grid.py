@@ -14,7 +14,7 @@ from odc.geo.geom import Geometry
 from pyproj import Geod
 from rasterio.features import geometry_mask
 
-from .errors import NothingToAnalyse, Refused
+from .errors import NothingToAnalyse, Refused, UsageError
 from .vector_file import check_vector_file, offline
 
 _GEOD = Geod(ellps="WGS84")
@@ -68,24 +68,18 @@ def area_of_interest(
 ) -> shapely.Geometry | None:
     """The wanted area in the grid's CRS: `bbox` (W, S, E, N in EPSG:4326) and `aoi` polygons in any CRS.
 
-    None means everything. Raises Refused when either makes no sense, NothingToAnalyse when they
-    do not touch the grid.
+    None means everything. Raises UsageError for a box that is none, Refused for a file without
+    polygons, NothingToAnalyse when they do not touch the grid.
     """
     area = None
     if bbox is not None:
-        west, south, east, north = bbox
-        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-            raise Refused(
-                f"--bbox {west} {south} {east} {north} is not west south east north in degrees "
-                "with west < east and south < north."
-            )
+        wanted = lonlat_box(bbox)
         near = grid.geographic_extent.geom.buffer(0.01)
-        wanted = shapely.box(west, south, east, north)
         # Cut to the image's surroundings: a projection need not hold for half the earth.
         box = Geometry(wanted & near if wanted.intersects(near) else wanted, "EPSG:4326")
         area = box.to_crs(grid.crs, resolution="auto").geom
     if aoi is not None:
-        polygons = _read_polygons(aoi, grid)
+        polygons = read_polygons(aoi, grid.crs.to_wkt())
         area = polygons if area is None else area.intersection(polygons)
     if area is not None:
         area = polygonal(area)
@@ -95,6 +89,40 @@ def area_of_interest(
             f"({_bounds(grid.extent.geom)}). Check --bbox (W S E N in degrees) and --aoi."
         )
     return area
+
+
+def lonlat_box(
+    bbox: tuple[float, float, float, float], argument: str = "--bbox"
+) -> shapely.Geometry:
+    """A box west, south, east, north in degrees; UsageError, by the argument's name, for others."""
+    west, south, east, north = bbox
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise UsageError(
+            f"{argument} {west} {south} {east} {north} is not west south east north in degrees "
+            "with west < east and south < north."
+        )
+    return shapely.box(west, south, east, north)
+
+
+def read_polygons(path: str | Path, crs: str, argument: str = "--aoi") -> shapely.Geometry:
+    """The union of the polygons of a vector file in a coordinate system.
+
+    Raises Refused, by the argument's name, for a file without polygons or coordinate system.
+    """
+    file = Path(path)
+    check_vector_file(file, "area of interest", argument)
+    try:
+        with offline():
+            frame = pyogrio.read_dataframe(file, columns=[])
+    except Exception as error:  # pyogrio raises several kinds, all meaning the same here
+        raise Refused(f"{argument} {file} cannot be read as vector data: {error}") from error
+    if getattr(frame, "crs", None) is None:
+        raise Refused(f"{argument} {file} has no coordinate system; save it with one.")
+    polygons = frame.to_crs(crs).geometry.force_2d().make_valid()
+    kept = polygons[polygons.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
+    if not shapely.area(kept.to_numpy()).any():
+        raise Refused(f"{argument} {file} holds {len(frame)} features, none of them a polygon.")
+    return polygonal(kept.union_all())
 
 
 def region_of(grid: GeoBox, area: shapely.Geometry | None) -> tuple[int, int, int, int]:
@@ -129,23 +157,6 @@ def inside(
     if near.is_empty:
         return np.zeros(shape, bool)
     return geometry_mask([near], shape, Affine.translation(col0, row0), invert=True)
-
-
-def _read_polygons(path: str | Path, grid: GeoBox) -> shapely.Geometry:
-    file = Path(path)
-    check_vector_file(file, "area of interest", "--aoi")
-    try:
-        with offline():
-            frame = pyogrio.read_dataframe(file, columns=[])
-    except Exception as error:  # pyogrio raises several kinds, all meaning the same here
-        raise Refused(f"--aoi {file} cannot be read as vector data: {error}") from error
-    if getattr(frame, "crs", None) is None:
-        raise Refused(f"--aoi {file} has no coordinate system; save it with one.")
-    polygons = frame.to_crs(grid.crs.to_wkt()).geometry.force_2d().make_valid()
-    kept = polygons[polygons.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
-    if kept.empty or kept.area.sum() == 0:
-        raise Refused(f"--aoi {file} holds {len(frame)} features, none of them a polygon.")
-    return kept.union_all()
 
 
 def polygonal(geometry: shapely.Geometry) -> shapely.Geometry:

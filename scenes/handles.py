@@ -22,6 +22,9 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 _HANDLES = 64
 
+_BESIDE = (".ovr", ".OVR", ".msk", ".MSK")
+"""What is added to a file's name for overviews and masks kept beside it; GDAL opens these too."""
+
 
 class _Handles(threading.local):
     """The open datasets of one thread, the least recently used closed first."""
@@ -90,12 +93,23 @@ def reason_of(error: Exception) -> str:
     return shown(str(error))
 
 
-def stamp_of(file: Path | RemoteFile) -> tuple[int, int]:
-    """Size of a file and a number that changes with it: when it was modified, or a digest."""
+def beside(file: Path | RemoteFile) -> list[Path]:
+    """The overviews and masks that lie beside a file and are read with it; of a remote one, none."""
+    if isinstance(file, RemoteFile):
+        return []
+    named = (file.with_name(file.name + suffix) for suffix in _BESIDE)
+    return [found for found in named if found.exists()]
+
+
+def stamp_of(file: Path | RemoteFile) -> tuple[int, ...]:
+    """Size of a file and a number that changes with it: when it was modified, or a digest.
+
+    The same of what lies beside a local file follows.
+    """
     if isinstance(file, RemoteFile):
         return look(file).stamp
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+    found = [part.stat() for part in (file, *beside(file))]
+    return tuple(number for part in found for number in (part.st_size, part.st_mtime_ns))
 
 
 def open_dataset(file: Path | RemoteFile, driver: str) -> rasterio.DatasetReader:

@@ -122,6 +122,6 @@ def _cuts(start: int, end: int, side: int) -> tuple[int, ...]:
     return tuple(np.diff(edges).tolist())
 
 
-def _stamps(pair: Pair) -> list[tuple[str, int, int]]:
+def _stamps(pair: Pair) -> list[tuple[str, tuple[int, ...]]]:
     """Path, size and modification time of every file, so that a changed file gets new names."""
-    return [(raster.path, *raster.stamp) for scene in pair.images for raster in scene.rasters]
+    return [(raster.path, raster.stamp) for scene in pair.images for raster in scene.rasters]

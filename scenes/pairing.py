@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import shapely
@@ -26,6 +28,9 @@ _SLIVER = 1e-6
 _CANDIDATES = 20
 """Images of a place, before and after each, of which every combination is looked at."""
 
+_WORDS = 69
+"""Characters of a scene's name before a digest."""
+
 _EARLY, _LATE = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -41,7 +46,7 @@ class Choice:
     """What the images show of that ground."""
     why: str
     scene_id: str = ""
-    """The name wanted; empty to take the place's, or the after file's."""
+    """The name wanted; empty to take the place's, or the after image's."""
     least: float = 0.0
     """Share of what it shows that must be left to it."""
 
@@ -97,10 +102,15 @@ def choose(
     return choices
 
 
-def pairs_of(choices: Sequence[Choice], left_out: LeftOut) -> tuple[ScenePair, ...]:
+def pairs_of(
+    choices: Sequence[Choice], left_out: LeftOut, base: Path | None = None
+) -> tuple[ScenePair, ...]:
     """Scenes with disjoint ground and names of their own, ordered by name.
 
-    Earlier choices have the first right to ground that several of them show.
+    Earlier choices have the first right to ground that several of them show. A scene is called by
+    the name wanted for it or by its place. Other images' names may come more than once, so that a
+    digest of the after image's address follows them (of a local path, from `base` on): whatever is
+    added to a catalog, the other scenes keep their names.
     """
     cores = disjoint_cores(
         [c.ground for c in choices], [c.seen for c in choices], [c.least for c in choices]
@@ -108,12 +118,18 @@ def pairs_of(choices: Sequence[Choice], left_out: LeftOut) -> tuple[ScenePair, .
     names: set[str] = set()
     pairs = []
     for choice, core in zip(choices, cores, strict=True):
-        wanted = choice.scene_id or choice.post.place or PurePosixPath(choice.post.href).stem
+        wanted = choice.scene_id or choice.post.place or choice.post.name
         if core.is_empty:
             reason = "its ground is shown by scenes chosen before it"
             left_out.add(reason, printable(wanted), "pair")
             continue
-        name = _unique(slug(wanted), names)
+        name = slug(wanted)
+        if not (choice.scene_id or choice.post.place):
+            name = f"{name[:_WORDS]}-{_digest(choice.post, base=base)}"
+        # A name wanted twice; and folders of some file systems do not tell cases apart.
+        if name.casefold() in names:
+            name = f"{name[:_WORDS]}-{_digest(choice.post, choice.pre, base=base)}"
+        names.add(name.casefold())
         pairs.append(ScenePair(name, choice.pre, choice.post, core, choice.why))
     return tuple(sorted(pairs, key=lambda pair: pair.scene_id))
 
@@ -317,11 +333,15 @@ def _number(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """The name, or name-2, name-3 ...; folders of some file systems do not tell cases apart."""
-    chosen, number = name, 1
-    while chosen.casefold() in taken:
-        number += 1
-        chosen = f"{name}-{number}"
-    taken.add(chosen.casefold())
-    return chosen
+def _digest(*images: CatalogImage | None, base: Path | None) -> str:
+    """Ten digits that tell images apart by where they are."""
+    text = "\n".join(_address(image, base) for image in images if image is not None)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:10]
+
+
+def _address(image: CatalogImage, base: Path | None) -> str:
+    """A URL as it is, a path from `base` on: neither a copy nor a move of all makes a difference."""
+    href = image.copy_of or image.href
+    if base is None or "://" in href:
+        return href
+    return Path(os.path.relpath(os.path.realpath(href), os.path.realpath(base))).as_posix()

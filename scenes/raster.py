@@ -18,7 +18,7 @@ from rasterio.errors import CRSError
 from rasterio.vrt import WarpedVRT
 
 from .errors import Refused
-from .handles import GDAL_ERRORS, open_dataset, reason_of, stamp_of
+from .handles import GDAL_ERRORS, beside, open_dataset, reason_of, stamp_of
 from .handles import close_handles as close_handles
 from .remote import RemoteFile, Unreachable, is_remote, look, shown
 
@@ -41,8 +41,6 @@ _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x00\x00\x00\x0cjP": "JP2OpenJPEG",
 }
-_BESIDE = (".ovr", ".OVR", ".msk", ".MSK")
-"""What is added to a file's name for overviews and masks kept beside it; GDAL opens these too."""
 _LOSSY = {"jpeg", "webp", "jpeg2000", "lerc"}
 
 
@@ -73,9 +71,9 @@ class Raster:
     """Whether compression smears values, so that black is not exactly black."""
     gcps: bool
     """Whether the file is placed by its ground control points or RPCs instead of a transform."""
-    stamp: tuple[int, int]
+    stamp: tuple[int, ...]
     """Size and modification time of the file (or a digest of what a server says) when its header was
-    read."""
+    read, and of the masks and overviews beside it."""
     notes: tuple[str, ...] = field(default=())
     query: str = field(default="", repr=False)
     """What is sent with the URL of a remote file, and shown nowhere."""
@@ -180,7 +178,7 @@ def local_file(path: str | Path) -> Path:
         raise Refused(f"{text[:200]!r} is no path that can be looked up: {error}.") from error
 
 
-def _recognised(file: Path | RemoteFile) -> tuple[str, tuple[int, int]]:
+def _recognised(file: Path | RemoteFile) -> tuple[str, tuple[int, ...]]:
     """The reader for a file and what is beside it, and the file's stamp."""
     if isinstance(file, RemoteFile):
         found = look(file)
@@ -192,9 +190,8 @@ def _recognised(file: Path | RemoteFile) -> tuple[str, tuple[int, int]]:
             )
         return driver, found.stamp
     driver = _driver(file, _head(file))
-    for beside in (file.with_name(file.name + suffix) for suffix in _BESIDE):
-        if beside.exists():
-            _driver(beside, _head(beside))
+    for other in beside(file):
+        _driver(other, _head(other))
     return driver, stamp_of(file)
 
 

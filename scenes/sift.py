@@ -111,7 +111,8 @@ def local_copies(
             left_out.add("its file does not exist", path)
             continue
         owners.setdefault(path, set()).add(image.href)
-        kept.append(replace(image, href=path))
+        copy_of = None if path == image.href else image.href
+        kept.append(replace(image, href=path, copy_of=copy_of))
     clear = []
     for image in kept:
         if len(owners.get(image.href, ())) > 1:

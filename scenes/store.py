@@ -1,6 +1,6 @@
 """The Zarr store of a run: one array per layer, one shard per chunk, `damage` written last.
 
-A chunk is done when its `damage` shard exists; nothing else has to be remembered to resume.
+A chunk is done when its shards exist; nothing else has to be remembered to resume.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Store:
     def create(self, grid: GeoBox, attributes: Mapping[str, object]) -> None:
         """Make the empty arrays, unless they are there; `grid` is the plan's region on the earth.
 
-        They are made beside their place and appear in it at once, whole.
+        They are made beside their place and appear in it at once, whole. What is left of a store
+        that lacks one of them makes way: no chunk of it is whole.
         """
-        if self.path.exists():
+        arrays = (self.path / layer.name for layer in self.layers)
+        if self.whole() and all((array / "zarr.json").exists() for array in arrays):
             return
         part = self.path.with_name(f".{self.path.name}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -67,6 +69,7 @@ class Store:
                 config={"write_empty_chunks": True},
             )
         _georeference(root, grid)
+        shutil.rmtree(self.path, ignore_errors=True)
         part.rename(self.path)
 
     @cached_property
@@ -111,17 +114,22 @@ class Store:
         return (self.path / "zarr.json").exists()
 
     def done(self, chunk: Chunk) -> bool:
-        """Whether a chunk's `damage` shard exists."""
-        i, j = chunk.index
-        return (self.path / LAST / "c" / str(i) / str(j)).exists()
+        """Whether a chunk's `damage` shard exists, and with it those of all layers, none of them empty.
+
+        Cheap: `sound` tells whether they can be read. Zarr reads fill values where there is no shard.
+        """
+        try:
+            return all(self._shard(layer, chunk).stat().st_size for layer in self.layers)
+        except FileNotFoundError:
+            return False
 
     def sound(self, chunk: Chunk) -> bool:
         """Whether a chunk is done and all of its layers can be read.
 
-        A machine that went down may leave an empty or cut shard behind.
+        A machine that went down may leave an empty or cut shard behind, and whoever clears a disk
+        none at all.
         """
-        i, j = chunk.index
-        if not self.done(chunk) or not (self.path / LAST / "c" / str(i) / str(j)).stat().st_size:
+        if not self.done(chunk):
             return False
         try:
             for layer in self.layers:
@@ -138,6 +146,11 @@ class Store:
             # Zarr writes a shard beside its place first; a killed process leaves that there.
             for leftover in (row / str(j), *row.glob(f"{j}.*.partial")):
                 leftover.unlink(missing_ok=True)
+
+    def _shard(self, layer: Layer, chunk: Chunk) -> Path:
+        """The file that holds one layer of one chunk."""
+        i, j = chunk.index
+        return self.path / layer.name / "c" / str(i) / str(j)
 
     def read(self, name: str, row0: int, col0: int, row1: int, col1: int) -> np.ndarray:
         """Stored bytes of one layer in half-open pixels of the full raster, cut to the region."""

@@ -22,7 +22,8 @@ TESTS = Path(__file__).parent
 class Sabotage(WorkerPlugin):
     """Lets a chunk fail as files in a folder say: `kill-0-1`, `bloat-0-1`.
 
-    `pace` slows all chunks down, `hold` keeps them until it is gone.
+    `pace` slows all chunks down, `hold` keeps them until it is gone, `hold-writing` keeps whoever
+    writes a raster.
     """
 
     name = "sabotage"
@@ -56,6 +57,9 @@ class Sabotage(WorkerPlugin):
         write_original = finish.write_cog
 
         def write_cog(store: Any, name: str, *arguments: Any) -> None:
+            (folder / f"writing-{name}-{os.getpid()}").touch()
+            while (folder / "hold-writing").exists():
+                time.sleep(0.05)
             write_original(store, name, *arguments)
             (folder / f"wrote-{name}-{os.getpid()}-{time.monotonic_ns()}").touch()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from aftermap.cluster.client import connected, resolved
 from aftermap.kernels.apply import run_block
+from aftermap.kernels.gpu import Lane, lane
 from aftermap.kernels.methods import load_method
 from aftermap.kernels.network import NetworkKernel
 from aftermap.scenes.plan import Window
@@ -66,6 +68,17 @@ def test_threads_do_not_meet(block: tuple[np.ndarray, ...], precision: str) -> N
     for one in found:
         for name, values in wanted.items():
             np.testing.assert_array_equal(values, one[name], err_msg=name)
+
+
+def test_threads_that_come_at_once_share_one_lane() -> None:
+    together = threading.Barrier(16)
+
+    def ask(_: int) -> Lane:
+        together.wait(30)
+        return lane()
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len({id(found) for found in list(pool.map(ask, range(16)))}) == 1
 
 
 def test_a_batch_that_does_not_fit_gives_way(

@@ -18,6 +18,9 @@ from ...scenes.errors import UsageError
 Scheduler = Literal["slurm", "pbs", "lsf"]
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 
+SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
+"""The command that each batch system is recognised by and takes jobs with."""
+
 _WORD = re.compile(r"[A-Za-z0-9][\w.+@-]{0,127}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 _FEATURES = re.compile(r"[A-Za-z0-9][\w.|&*()\[\]-]{0,127}", re.ASCII)
@@ -215,3 +218,12 @@ def walltime_seconds(text: str) -> int:
             "04:00:00."
         )
     return seconds
+
+
+def walltime_text(scheduler: str, seconds: int) -> str:
+    """A walltime as the batch system wants it; LSF counts whole minutes."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes + (rest > 0 and scheduler == "lsf"), 60)
+    return (
+        f"{hours:02}:{minutes:02}" if scheduler == "lsf" else f"{hours:02}:{minutes:02}:{rest:02}"
+    )

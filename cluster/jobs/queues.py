@@ -16,11 +16,8 @@ from dask.utils import format_bytes
 from ...scenes.errors import Refused, UsageError
 from ..machine import CONFIG, worker_memory
 from ..security import temporary_security
-from .options import check_text, walltime_seconds
+from .options import SUBMIT, check_text, walltime_seconds, walltime_text
 from .surroundings import KEPT, worker_exports
-
-SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
-"""The command that each job system is recognised by."""
 
 _HIDDEN_WALLTIME = "00:30:00"
 """What dask-jobqueue asks for when nobody said anything."""
@@ -88,7 +85,7 @@ def start_queue(
             cores=per_job,
             processes=per_job,
             memory=job_bytes,
-            walltime=_written(kind, seconds),
+            walltime=walltime_text(kind, seconds),
             security=temporary_security(),
             shared_temp_directory=str(place),
             log_directory=str(place),
@@ -133,7 +130,14 @@ def _cluster_class(kind: str) -> Any:
             'pip install "aftermap[hpc]".'
         ) from error
     base = getattr(dask_jobqueue, f"{kind.upper()}Cluster")
-    return type(base.__name__, (_LoopbackDashboard, base), {})
+    job = base.job_cls
+    # Set, SBATCH_EXPORT would stand above the list of variables that a job may take along.
+    clean = {"submit_command": f"env -u SBATCH_EXPORT {job.submit_command}"}
+    return type(
+        base.__name__,
+        (_LoopbackDashboard, base),
+        {"job_cls": type(job.__name__, (job,), clean)},
+    )
 
 
 def _size(
@@ -173,13 +177,6 @@ def _configured(kind: str, name: str) -> Any:
             said = said.get(part, {})
         return said or None
     return value
-
-
-def _written(kind: str, seconds: int) -> str:
-    """A walltime as the job system wants it."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes + (rest > 0 and kind == "lsf"), 60)
-    return f"{hours:02}:{minutes:02}" if kind == "lsf" else f"{hours:02}:{minutes:02}:{rest:02}"
 
 
 def _private(kind: str) -> list[str]:

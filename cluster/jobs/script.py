@@ -12,7 +12,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...scenes.errors import UsageError
-from .options import PATH, JobOptions, check_text
+from .options import PATH, SUBMIT, JobOptions, check_text, walltime_text
 from .surroundings import KEPT, worker_exports
 
 Step = Literal["all", "scenes", "finish"]
@@ -27,7 +27,7 @@ _LED_BY = 1 << 30
 _PROGRESS = {"train": "*/state.safetensors"}
 """Files that each attempt must add to; for the others it is chunks."""
 
-_DIRECTIVE = {"slurm": ("#SBATCH", "sbatch"), "pbs": ("#PBS", "qsub"), "lsf": ("#BSUB", "bsub <")}
+_PREFIX = {"slurm": "#SBATCH", "pbs": "#PBS", "lsf": "#BSUB"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +76,17 @@ def job_script(options: JobOptions, work: Work, step: Step = "all") -> str:
     ranks = _ranks(options) if train and _ranks(options) > 1 else 0
     logs = options.logs or str(work.jobs / "logs")
     check_text("The folder of the logs (set [job] logs)", logs, PATH)
-    prefix, command = _DIRECTIVE[options.scheduler]
     text = (
         _templates()
         .get_template(f"job.{options.scheduler}.j2")
         .render(
             title=_title(work, step),
             version=version("aftermap"),
-            command=command,
-            prefix=prefix,
+            command=SUBMIT[options.scheduler] + (" <" if options.scheduler == "lsf" else ""),
+            prefix=_PREFIX[options.scheduler],
             options=options,
             work=work,
-            walltime=_walltime(options),
+            walltime=walltime_text(options.scheduler, options.seconds),
             cores=max(options.workers, options.gpus),
             megabytes=_megabytes(options, train),
             tasks=options.array if step == "scenes" else 0,
@@ -113,15 +112,6 @@ def job_script(options: JobOptions, work: Work, step: Step = "all") -> str:
 def _title(work: Work, step: Step) -> str:
     what = {"all": "", "scenes": ", its scenes", "finish": ", what comes after its scenes"}[step]
     return f"aftermap {work.command} into {shlex.quote(str(work.out))}{what}"
-
-
-def _walltime(options: JobOptions) -> str:
-    """The walltime as the job system wants it; LSF counts whole minutes."""
-    minutes, seconds = divmod(options.seconds, 60)
-    if options.scheduler == "lsf":
-        minutes += seconds > 0
-        return f"{minutes // 60:02}:{minutes % 60:02}"
-    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
 def _megabytes(options: JobOptions, train: bool) -> int:

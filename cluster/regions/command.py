@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ...scenes.errors import UsageError
+from ..request import Request
 from .file import RegionFile, read_region_file
 from .plan import plan_region
 from .region import RegionRun, run_region
@@ -16,17 +17,8 @@ from .region import RegionRun, run_region
 _SHOWN = 10
 """Scenes that are named one by one."""
 
-_ONE_SCENE = (
-    "method",
-    "weights",
-    "footprints",
-    "aoi",
-    "bbox",
-    "resolution",
-    "bands",
-    "scale",
-    "crs",
-)
+_BESIDE = {"out", "cluster", "workers", "memory", "allow_remote"}
+"""Options of `plan` that may stand beside a region file; all others are the same for every scene."""
 
 
 def run_region_command(arguments: Mapping[str, Any]) -> int:
@@ -38,7 +30,7 @@ def run_region_command(arguments: Mapping[str, Any]) -> int:
         raise UsageError("--finish merges all scenes, and --scenes is for some: give one of them.")
     as_json = bool(arguments["as_json"])
     if arguments.get("dry_run"):
-        return _print_plan(region, as_json)
+        return _print_plan(region, as_json, share, bool(arguments.get("fresh")))
     run = run_region(
         region,
         share=share,
@@ -52,13 +44,8 @@ def run_region_command(arguments: Mapping[str, Any]) -> int:
 
 def plan_region_command(arguments: Mapping[str, Any]) -> int:
     """Carry out `aftermap plan region.toml`; returns the exit code."""
-    given = [name for name in _ONE_SCENE if arguments.get(name) not in (None, "fc-siam-diff")]
-    if given:
-        raise UsageError(
-            f"--{given[0].replace('_', '-')} belongs into the region file, table [assess] or "
-            "[images]: every scene is assessed alike."
-        )
     (file,) = arguments["images"]
+    _check_beside(file, arguments)
     out = arguments.get("out")
     cluster = arguments.get("cluster")
     asked = {
@@ -68,6 +55,24 @@ def plan_region_command(arguments: Mapping[str, Any]) -> int:
         "cluster": None if cluster == "auto" else cluster,
     }
     return _print_plan(_asked(asked), bool(arguments["as_json"]))
+
+
+def _check_beside(file: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse options of one scene: what is asked for beside a region file would be passed over."""
+    asked = [
+        option.name
+        for option in fields(Request)
+        if option.name not in _BESIDE
+        and option.name in arguments
+        and arguments[option.name] != option.default
+    ]
+    if asked:
+        tables = {name: "images" if name in ("aoi", "bbox") else "assess" for name in asked}
+        where = ", ".join(f"{name} into [{table}]" for name, table in tables.items())
+        raise UsageError(
+            f"Every scene of a region is assessed alike, and what was asked for beside {file} "
+            f"belongs into the file: {where}."
+        )
 
 
 def _asked(arguments: Mapping[str, Any]) -> RegionFile:
@@ -89,8 +94,13 @@ def _share(text: str | None) -> tuple[int, int] | None:
     return int(part), int(parts)
 
 
-def _print_plan(region: RegionFile, as_json: bool) -> int:
-    plan = plan_region(region)
+def _print_plan(
+    region: RegionFile,
+    as_json: bool,
+    share: tuple[int, int] | None = None,
+    fresh: bool = False,
+) -> int:
+    plan = plan_region(region, share, fresh)
     print(json.dumps(plan.to_dict(), indent=2) if as_json else plan.text())
     return 0
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ...scenes.errors import Refused, UsageError
 from ..request import Request
+from .values import check_values
 
 KINDS = ("folder", "list", "stac", "maxar")
 """Where the images of a region can come from."""
@@ -55,11 +56,11 @@ class Images:
     """Whether catalogs and pixels may be read over the network."""
 
     def __post_init__(self) -> None:
+        check_values("images", vars(self), get_type_hints(Images))
         if self.kind not in KINDS:
             raise UsageError(
                 f"[images] kind = {self.kind!r} is unknown. Give one of {', '.join(KINDS)}."
             )
-        self._check_types()
         object.__setattr__(self, "collections", tuple(self.collections))
         if self.bbox is not None:
             object.__setattr__(self, "bbox", tuple(self.bbox))
@@ -71,19 +72,6 @@ class Images:
             raise UsageError(
                 f'[images] kind = "{self.kind}" needs event_date = 2023-02-06, the first day after.'
             )
-
-    def _check_types(self) -> None:
-        """TOML has types of its own: a date in quotes is text, and one text is no list of texts."""
-        names, box = self.collections, self.bbox or (0, 0, 0, 0)
-        if not isinstance(self.event_date, date | None):
-            raise _wrong("event_date", "a date without quotes, such as 2023-02-06", self.event_date)
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise _wrong("collections", 'a list of texts, such as ["a", "b"]', names)
-        if len(box) != 4 or not all(type(n) in (int, float) for n in box):
-            raise _wrong("bbox", "four numbers: west, south, east, north", box)
-        for key in ("max_cloud", "max_off_nadir"):
-            if type(getattr(self, key)) not in (int, float):
-                raise _wrong(key, "a number", getattr(self, key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +101,7 @@ class RegionFile:
 
 def read_region_file(path: str | Path) -> RegionFile:
     """Read and check a region file. Raises Refused for a file that cannot be read, UsageError for
-    tables and keys that do not exist or do not fit."""
+    tables and keys that do not exist, and for values of another type or outside their limits."""
     file = Path(path).absolute()
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -121,26 +109,26 @@ def read_region_file(path: str | Path) -> RegionFile:
         raise Refused(f"The region file {path} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise Refused(f"{path} is not a TOML file: {error}.") from error
-    tables = ("region", "images", "assess", "cluster", "districts", "job")
-    _check_names(path, "tables", content, tables)
+    try:
+        return _region(content, file)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _region(content: Mapping[str, Any], file: Path) -> RegionFile:
+    """A region from the tables of its file."""
+    _check_tables(content)
     if "images" not in content:
-        raise UsageError(f"{path} has no [images] table: it says which images there are.")
+        raise UsageError("there is no [images] table: it says which images there are.")
+    if "kind" not in content["images"]:
+        raise UsageError(f"[images] needs kind = one of {', '.join(KINDS)}.")
     region, cluster, districts = (content.get(t, {}) for t in ("region", "cluster", "districts"))
-    _check_names(path, "keys of [region]", region, ("name", "out"))
-    _check_names(
-        path, "keys of [cluster]", cluster, ("kind", "workers", "memory", "scenes_at_once")
-    )
-    _check_names(path, "keys of [districts]", districts, ("path", "column"))
-    images = _made(path, "images", Images, _resolved(content["images"], file.parent))
-    options = [f.name for f in fields(Request) if f.name not in _NOT_HERE]
-    _check_names(path, "keys of [assess]", content.get("assess", {}), options)
-    name = str(region.get("name", file.stem))
-    out = Path(region.get("out", f"{name}-region"))
+    name = region.get("name", file.stem)
     return RegionFile(
         file=file,
         name=name,
-        out=file.parent / out,
-        images=images,
+        out=file.parent / region.get("out", f"{name}-region"),
+        images=Images(**_resolved(content["images"], file.parent)),
         assess=_resolved(content.get("assess", {}), file.parent),
         cluster=cluster.get("kind", "local"),
         workers=cluster.get("workers"),
@@ -152,23 +140,22 @@ def read_region_file(path: str | Path) -> RegionFile:
     )
 
 
-def _wrong(key: str, needed: str, found: object) -> UsageError:
-    return UsageError(f"[images] {key} must be {needed}; found {found!r}.")
+def _check_tables(content: Mapping[str, Any]) -> None:
+    """Check the names of tables and keys, and every value. What [job] holds is a job's to check."""
+    _check_names("tables", content, (*_KEYS, "job"))
+    for table, values in content.items():
+        if not isinstance(values, dict):
+            raise UsageError(f"[{table}] must be a table with keys of its own; found {values!r}.")
+        if table in _KEYS:
+            _check_names(f"keys of [{table}]", values, _KEYS[table])
+            check_values(table, values, _KEYS[table])
 
 
-def _made(path: str | Path, table: str, kind: type, values: Mapping[str, Any]) -> Any:
-    _check_names(path, f"keys of [{table}]", values, [f.name for f in fields(kind)])
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"{path}: [{table}] is incomplete: {error}.") from None
-
-
-def _check_names(path: str | Path, what: str, found: Any, known: Any) -> None:
+def _check_names(what: str, found: Mapping[str, Any], known: Collection[str]) -> None:
     unknown = sorted(set(found) - set(known))
     if unknown:
         raise UsageError(
-            f"{path} has {what} that do not exist: {', '.join(unknown)}. "
+            f"there are {what} that do not exist: {', '.join(unknown)}. "
             f"There are: {', '.join(sorted(known))}."
         )
 
@@ -181,3 +168,13 @@ def _resolved(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         else value
         for key, value in table.items()
     }
+
+
+_KEYS: dict[str, dict[str, Any]] = {
+    "region": {"name": str, "out": Path},
+    "images": get_type_hints(Images),
+    "assess": {k: v for k, v in get_type_hints(Request).items() if k not in _NOT_HERE},
+    "cluster": {"kind": str, "workers": int, "memory": str, "scenes_at_once": int},
+    "districts": {"path": Path, "column": str},
+}
+"""The tables and the types of their keys; [job] has its own, see `jobs.options`."""

@@ -23,7 +23,7 @@ from .districts import DistrictTotals
 from .folder import MERGED, RegionFolder
 from .merge import Merge, Merged, write_tables
 from .mosaic import write_mosaics
-from .parts import LONLAT, as_frame, open_parts, to_crs
+from .parts import LONLAT, as_frame, to_crs
 from .report import write_region_report
 from .scenes import Work
 
@@ -39,14 +39,16 @@ def finish_region(work: Work, folder: RegionFolder, started: str) -> dict[str, A
     """Merge what is there into OUT/, and write region.json; returns the record."""
     began = time.perf_counter()
     pairs = work.pairing.pairs
-    counts = Counter(state_of(folder, pair) for pair in pairs)
+    states = {pair.scene_id: state_of(folder, pair) for pair in pairs}
+    counts = Counter(states.values())
     districts = None if work.districts is None else DistrictTotals(work.districts, pairs)
     watchers = [] if districts is None else [districts]
-    merge = Merge(folder, pairs, folder.state, open_parts(folder, pairs), watchers)
+    whole = [pair for pair in pairs if states[pair.scene_id] in MERGED]
+    merge = Merge(folder, pairs, folder.state, whole, work.rules, work.has_buildings, watchers)
     tables: dict[str, pd.DataFrame] = {}
 
     def more(merged: Merged) -> Mapping[str, Any]:
-        layers: dict[str, Any] = {"scenes": _scenes(merge, merged)}
+        layers: dict[str, Any] = {"scenes": _scenes(merge, merged, states)}
         if districts is not None:
             tables["districts"] = districts.table(merged.has_buildings)
             layers["districts"] = _districts(districts, tables["districts"], merged.crs)
@@ -59,7 +61,7 @@ def finish_region(work: Work, folder: RegionFolder, started: str) -> dict[str, A
         if name in tables:
             write_csv(folder.path / f"{name}.csv", tables[name])
     mosaics = write_mosaics(merge)
-    record = _record(work, folder, counts, merged) | {"mosaics": mosaics, "started": started}
+    record = _record(work, folder, states, merged) | {"mosaics": mosaics, "started": started}
     write_region_report(
         folder.path / "report.html",
         record,
@@ -97,19 +99,19 @@ def _summary(merged: Merged, counts: Counter[str]) -> pd.DataFrame:
     return pd.concat([table, rows], ignore_index=True)
 
 
-def _scenes(merge: Merge, merged: Merged) -> Iterator[gpd.GeoDataFrame]:
+def _scenes(merge: Merge, merged: Merged, states: Mapping[str, str]) -> Iterator[gpd.GeoDataFrame]:
     """The scenes as polygons: their cores, what became of them, and where their reports are."""
     todo = iter(merge.pairs)
     while pairs := list(islice(todo, _AT_ONCE)):
-        states = [merge.states(pair.scene_id) for pair in pairs]
-        known = [state_of(merge.folder, pair) for pair in pairs]
+        told = [merge.states(pair.scene_id) for pair in pairs]
+        known = [states[pair.scene_id] for pair in pairs]
         counts = [merged.scenes.get(pair.scene_id, {}) for pair in pairs]
         yield as_frame(
             [to_crs(pair.core, LONLAT, merged.crs) for pair in pairs],
             merged.crs,
             scene_id=[pair.scene_id for pair in pairs],
             state=known,
-            reason=["" if state is None else state.reason for state in states],
+            reason=["" if state is None else state.reason for state in told],
             pre=["" if pair.pre is None else pair.pre.name for pair in pairs],
             post=[pair.post.name for pair in pairs],
             why=[pair.why for pair in pairs],
@@ -130,15 +132,15 @@ def _districts(totals: DistrictTotals, table: pd.DataFrame, crs: str) -> gpd.Geo
 
 
 def _record(
-    work: Work, folder: RegionFolder, counts: Counter[str], merged: Merged
+    work: Work, folder: RegionFolder, states: Mapping[str, str], merged: Merged
 ) -> dict[str, Any]:
     """What region.json says."""
-    pairing, region = work.pairing, work.region
+    pairing, region, counts = work.pairing, work.region, Counter(states.values())
     scenes = {}
     for pair in pairing.pairs:
         state = folder.state(pair.scene_id)
         scenes[pair.scene_id] = {
-            "state": state_of(folder, pair),
+            "state": states[pair.scene_id],
             "reason": "" if state is None else state.reason,
             "why": pair.why,
             "attempts": 0 if state is None else state.attempts,

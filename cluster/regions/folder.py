@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -35,7 +36,7 @@ class SceneState:
     """"running" (or killed while it ran), "done", "quarantined" (chunks were set aside), "failed",
     "nothing" (no pixel could be analysed)."""
     ticket: Mapping[str, Any]
-    """What it is made from: images, options, weights, version. See `scenes.Tickets`."""
+    """What it is made from: images, options, weights, version. See `scenes.Work.ticket`."""
     reason: str = ""
     """Why it failed, or why there is nothing."""
     attempts: int = 1
@@ -68,13 +69,12 @@ class RegionFolder:
         """Make the folder, and note whose it is. Refused where it cannot be written to."""
         try:
             (self.path / "scenes").mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe-"):
+                pass  # a name of its own: tasks in containers share their process numbers
             with suppress(FileExistsError):  # another task of the region was here before
                 if name is not None:
                     with (self.path / ".region").open("x", encoding="utf-8") as file:
                         file.write(name)
-            probe.unlink()
         except OSError as error:
             raise Refused(
                 f"{self.path} cannot be written to ({error.strerror}). Give another folder with -o."
@@ -151,14 +151,27 @@ class RegionFolder:
         """Whether nothing is left to do for a scene, and its files are all there."""
         if state is None or state.state not in ("done", "nothing"):
             return False
-        return state.state == "nothing" or self.has_results(state)
+        if state.state == "nothing":
+            return True
+        record = self.run_record(state.scene_id)
+        return record is not None and self.run(state.scene_id).whole(record)
 
     def has_results(self, state: SceneState | None) -> bool:
         """Whether a scene has results that can be merged."""
         if state is None or state.state not in MERGED:
             return False
-        run = self.run(state.scene_id)
-        return run.record.is_file() and run.whole(run.read())
+        record = self.run_record(state.scene_id)
+        return record is not None and self.run(state.scene_id).delivered(record)
+
+    def run_record(self, scene_id: str) -> dict[str, Any] | None:
+        """What a scene's run.json says; None where there is none, or none that can be read."""
+        run = self.run(scene_id)
+        if not run.record.is_file():
+            return None
+        with suppress(Refused):
+            record = run.read()
+            return record if "facts" in record else None
+        return None
 
     def others(self, known: set[str]) -> list[str]:
         """Scenes that lie here and are not part of the region any more."""

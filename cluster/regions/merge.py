@@ -25,7 +25,7 @@ from ...scenes.vectors import read_blocks, write_geopackage, write_geoparquet
 from ..finish import Totals
 from ..spool import BLOCK
 from .edges import EdgeSpool, reconcile
-from .folder import RegionFolder, SceneState
+from .folder import MERGED, RegionFolder, SceneState
 from .parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
 
 Unseen: TypeAlias = tuple[shapely.Geometry, str, int, bool]
@@ -55,8 +55,8 @@ class Merged:
 
     crs: str
     """Of the tables, WKT or name."""
-    graded: bool = True
-    has_buildings: bool = True
+    has_buildings: bool
+    """Whether buildings are the result; of a binary method without footprints damage areas are."""
     totals: dict[str, Totals] = field(default_factory=dict)
     analysed_m2: float = 0.0
     unseen_m2: dict[str, float] = field(default_factory=dict)
@@ -91,6 +91,10 @@ class Merge:
     states: Callable[[str], SceneState | None]
     parts: Sequence[ScenePair]
     """Those of the pairs that have results."""
+    rules: Rules
+    """By which all scenes were judged."""
+    has_buildings: bool
+    """Whether the method grades damage, or footprints were supplied."""
     watchers: Sequence[Watcher] = ()
 
     def part(self, number: int) -> Part:
@@ -132,19 +136,10 @@ def wanted_columns(table: str) -> tuple[str, ...]:
 
 
 def _opened(merge: Merge) -> Merged:
-    """The common coordinate system, and what kind of results there are."""
-    systems: set[str] = set()
-    merged = Merged(LONLAT)
-    temperatures: tuple[float, ...] = ()
-    for part in merge.every():
-        systems.add(part.crs)
-        merged.graded, merged.has_buildings = part.run.graded, part.run.has_buildings
-        temperatures = tuple(part.run.record["method"].get("temperatures", ()))
-    if len(systems) == 1:
-        merged.crs = systems.pop()
-    rules = Rules(merged.graded, 0.5, temperatures=temperatures)
-    merged.totals = {name: Totals(rules) for name in TABLES}
-    return merged
+    """The tables to be, empty, in the common coordinate system."""
+    systems = {part.crs for part in merge.every()}
+    totals = {name: Totals(merge.rules) for name in TABLES}
+    return Merged(systems.pop() if len(systems) == 1 else LONLAT, merge.has_buildings, totals)
 
 
 def _rows(merge: Merge, merged: Merged, table: str, spool: EdgeSpool) -> Iterator[gpd.GeoDataFrame]:
@@ -243,6 +238,7 @@ def _unseen_core(pair: ScenePair, state: SceneState | None, crs: str) -> gpd.Geo
     reason = {
         "failed": f"the scene failed: {state.reason if state else ''}",
         "nothing": "no pixel of the scene could be analysed",
+        **dict.fromkeys(MERGED, "the scene's results are gone or cannot be read"),
     }.get(known, "the scene has not been assessed yet")
     return _unseen_frame([(to_crs(pair.core, LONLAT, crs), reason, 1, True)], pair.scene_id, crs)
 

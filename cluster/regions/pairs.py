@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyogrio
 import shapely
 
-from ...scenes.catalog import CatalogImage, Pairing
+from ...scenes.catalog import CatalogImage, Pairing, ScenePair
 from ...scenes.catalog_files import Placing, read_folder, read_list
 from ...scenes.catalog_item import is_remote, shown_href
 from ...scenes.catalog_maxar import read_maxar
 from ...scenes.errors import Refused, UsageError
-from ...scenes.grid import polygonal
+from ...scenes.grid import lonlat_box, polygonal, read_polygons
 from ...scenes.pairing import Choice, choose, listed, pairs_of
 from ...scenes.reading import Reading
 from ...scenes.sift import Limits, by_event, good_enough, local_copies, without_duplicates
-from ...scenes.vector_file import check_vector_file, offline
 from .file import Images
 
 
@@ -57,17 +55,9 @@ def wanted_area(
     bbox: tuple[float, float, float, float] | None, aoi: str | None
 ) -> shapely.Geometry | None:
     """The area asked for in EPSG:4326: box and polygons, or what both have in common; None for all."""
-    area = None
-    if bbox is not None:
-        west, south, east, north = bbox if len(bbox) == 4 else (np.nan,) * 4
-        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-            raise UsageError(
-                f"[images] bbox = {list(bbox)} is not west, south, east, north in degrees with "
-                "west < east and south < north."
-            )
-        area = shapely.box(west, south, east, north)
+    area = None if bbox is None else lonlat_box(bbox, "[images] bbox")
     if aoi is not None:
-        polygons = _polygons(Path(aoi))
+        polygons = read_polygons(aoi, "EPSG:4326", "[images] aoi")
         area = polygons if area is None else polygonal(shapely.intersection(area, polygons))
     if area is not None and area.is_empty:
         raise Refused("[images] bbox and aoi have no area in common.")
@@ -230,13 +220,34 @@ def _listed(
 def _pairing(
     images: Images, reading: Reading, choices: list[Choice], counts: dict[str, int]
 ) -> Pairing:
-    pairs = pairs_of(choices, reading.left_out)
+    pairs = pairs_of(choices, reading.left_out, _base(images))
     if not pairs:
         raise Refused(
             f"No pair can be made of the {reading.found} entries of "
             f"{_source(images)}.{_reasons(reading)}"
         )
+    _check_order(images, pairs)
     return Pairing(pairs, reading.lines(), counts | {"pairs": len(pairs)})
+
+
+def _check_order(images: Images, pairs: Sequence[ScenePair]) -> None:
+    """Refuse pairs that run backwards: what the event destroyed would be mapped as intact."""
+    times = [(p, p.pre.time, p.post.time) for p in pairs if p.pre is not None]
+    wrong = [(p, a, b) for p, a, b in times if a is not None and b is not None and a > b]
+    if wrong:
+        pair, before, after = wrong[0]
+        raise Refused(
+            f"{len(wrong)} of the {len(pairs)} pairs of {_source(images)} have a before image that was "
+            f"taken after their after image: that of {pair.scene_id} is of {before:%Y-%m-%d}, and the "
+            f"after image of {after:%Y-%m-%d}. Check [images]: before and after may be the wrong way round."
+        )
+
+
+def _base(images: Images) -> Path | None:
+    """The folder that the paths of after images are taken from when they are told apart."""
+    if images.kind == "folder":
+        return Path(str(images.after))
+    return None if is_remote(str(images.path)) else Path(str(images.path)).parent
 
 
 def _source(images: Images) -> str:
@@ -248,20 +259,3 @@ def _reasons(reading: Reading) -> str:
     """The most frequent reasons for leaving images out, for the end of a refusal."""
     lines = list(reading.left_out.lines())[:4]
     return f" Left out: {'; '.join(lines)}." if lines else ""
-
-
-def _polygons(file: Path) -> shapely.Geometry:
-    """The polygons of a vector file in EPSG:4326."""
-    check_vector_file(file, "area of interest", "[images] aoi")
-    try:
-        with offline():
-            frame = pyogrio.read_dataframe(file, columns=[])
-    except Exception as error:  # pyogrio raises several kinds, all meaning the same here
-        raise Refused(f"[images] aoi = {str(file)!r} cannot be read: {error}.") from error
-    if getattr(frame, "crs", None) is None:
-        raise Refused(f"[images] aoi = {str(file)!r} has no coordinate system; save it with one.")
-    shapes = frame.to_crs("EPSG:4326").geometry.dropna().force_2d().make_valid()
-    area = polygonal(shapes.union_all())
-    if area.is_empty:
-        raise Refused(f"[images] aoi = {str(file)!r} holds {len(frame)} features, but no polygon.")
-    return area

@@ -102,11 +102,6 @@ class Part:
         return shapely.contains_xy(self.pair.core, anchors[:, 0], anchors[:, 1])
 
 
-def open_parts(folder: RegionFolder, pairs: tuple[ScenePair, ...]) -> list[ScenePair]:
-    """The pairs whose scenes have results."""
-    return [pair for pair in pairs if folder.has_results(folder.state(pair.scene_id))]
-
-
 def open_part(folder: RegionFolder, pair: ScenePair, number: int) -> Part:
     """A scene with results; its record is read, no table."""
     return Part(number, pair, Finished.open(folder.run(pair.scene_id).path))

@@ -7,6 +7,7 @@ the headers of local files, and only sums are kept, however many scenes there ar
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -32,7 +33,8 @@ from ..request import plan as plan_pair
 from .file import RegionFile, read_region_file
 from .folder import RegionFolder
 from .pairs import wanted_area
-from .region import describe_pairs, prepare_region
+from .region import describe_pairs, is_finished, prepare_region
+from .scenes import check_unchanged, in_share
 
 _FIXED_FILES = 18
 """Files of a scene besides its shards and rasters: records, tables, Zarr's metadata, locks."""
@@ -51,6 +53,8 @@ class RegionPlan:
 
     name: str
     pairing: Pairing
+    scenes: int
+    """Scenes of the share that was asked for, or all of them."""
     finished: int
     """Scenes that are finished already; their hours are not counted, their disk and pixels are."""
     unknown: int
@@ -96,7 +100,6 @@ class RegionPlan:
         figures = {name: value for name, value in asdict(self).items() if name not in left}
         return {
             "region": self.name,
-            "scenes": len(self.pairing.pairs),
             "pairing": self.pairing.counts,
             **figures,
             "worker_hours": round(self.worker_hours, 3),
@@ -110,7 +113,7 @@ class RegionPlan:
         lines = [
             f"region     {self.name}",
             describe_pairs(self.pairing),
-            f"scenes     {len(self.pairing.pairs)}, {self.finished} of them finished, "
+            f"scenes     {self.scenes}, {self.finished} of them finished, "
             f"{self.scenes_at_once} at once",
             f"pixels     {self.pixels / 1e6:,.1f} Mpx in {self.chunks:,} chunks "
             f"({self.windows:,} windows)",
@@ -148,23 +151,33 @@ def plan(pre: Source | None, post: Source | None = None, **options: Any) -> Budg
     return plan_pair(pre, post, **options)
 
 
-def plan_region(region: RegionFile | str | Path) -> RegionPlan:
-    """What a region will cost; nothing is written. Raises what `run_region` refuses."""
+def plan_region(
+    region: RegionFile | str | Path,
+    share: tuple[int, int] | None = None,
+    fresh: bool = False,
+) -> RegionPlan:
+    """What a region, or a share of its scenes, will cost; nothing is written.
+
+    Raises what `run_region` refuses before its first scene, but connects to no cluster.
+    """
     region = region if isinstance(region, RegionFile) else read_region_file(region)
     work = prepare_region(region)
     folder = RegionFolder(region.out)
     folder.check_foreign(region.name)
+    if not fresh:
+        check_unchanged(work, folder, share)
     workers = worker_count(region.cluster, region.workers)
     budget = lru_cache(maxsize=256)(
         partial(_budget, work.kernel, region, workers, worker_memory(region.memory, workers))
     )
     area = wanted_area(region.images.bbox, region.images.aoi)
-    sums = dict.fromkeys(("finished", "unknown", "pixels", "chunks", "windows"), 0)
+    sums = dict.fromkeys(("scenes", "finished", "unknown", "pixels", "chunks", "windows"), 0)
     sums |= dict.fromkeys(("windows_left", "disk_bytes", "files", "peak_bytes"), 0)
     layers = len(work.kernel.layers)
-    for pair in work.pairing.pairs:
+    for pair in in_share(work.pairing.pairs, share):
         shape = _shape(pair, region, area)
-        finished = folder.finished(folder.state(pair.scene_id))
+        sums["scenes"] += 1
+        finished = is_finished(work, folder, pair)
         sums["finished"] += finished
         if shape is None:
             sums["unknown"] += 1
@@ -215,7 +228,7 @@ def _shape(
     """Rows and columns that a scene will have; None where nobody tells."""
     on_pre = region.assess.get("grid") == "pre" and pair.pre is not None
     image = pair.pre if on_pre and pair.pre is not None else pair.post
-    shape = _resampled(image, region.assess.get("resolution"))
+    shape = _resampled(image, region.assess)
     if shape is None or area is None:
         return shape
     west, south, east, north = image.outline.bounds
@@ -228,10 +241,11 @@ def _shape(
     return max(1, rows), max(1, cols)
 
 
-def _resampled(image: CatalogImage, resolution: float | None) -> tuple[int, int] | None:
-    """Rows and columns of an image at a resolution; None where nobody tells its size."""
+def _resampled(image: CatalogImage, assess: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns of an image at the resolution asked for; None where nobody tells its size."""
+    resolution = assess.get("resolution")
     if "://" not in image.href:
-        return _from_header(image, resolution)
+        return _from_header(image, resolution, assess.get("crs"), assess.get("gcps", False))
     tile = image.place is not None and ArdCell.of(image.place) is not None
     metres = _ARD_METRES if tile else image.gsd
     shape = image.shape or ((_ARD_SIDE, _ARD_SIDE) if tile else _from_outline(image))
@@ -243,12 +257,14 @@ def _resampled(image: CatalogImage, resolution: float | None) -> tuple[int, int]
     return rows, cols
 
 
-def _from_header(image: CatalogImage, resolution: float | None) -> tuple[int, int] | None:
+def _from_header(
+    image: CatalogImage, resolution: float | None, crs: str | None, gcps: bool
+) -> tuple[int, int] | None:
     """Rows and columns of a local image; None for a file that cannot be read."""
     if image.shape is not None and resolution is None:
         return image.shape
     try:
-        raster = open_raster(image.href)
+        raster = open_raster(image.href, bands=(1,), scale=(0.0, 1.0), crs=crs, gcps=gcps)
     except Refused:
         return None
     grid = GeoBox((raster.height, raster.width), raster.transform, raster.crs)

@@ -17,6 +17,7 @@ from distributed import Client
 from ...scenes.catalog import Pairing, ScenePair
 from ...scenes.errors import NothingToAnalyse, UsageError
 from ..client import QUEUES, check_cluster, connected, dashboard
+from ..machine import worker_memory
 from ..progress import RunProgress
 from ..run import Outputs
 from .districts import read_districts
@@ -85,27 +86,38 @@ def run_region(
     NothingToAnalyse in words, and AftermapError for what stops every scene: a full disk, a
     cluster that is gone.
     """
+    if finish_only and fresh:
+        raise UsageError(
+            "--finish merges scenes as they are, and --fresh starts some of them over: give one of "
+            "them. Run the region with --fresh, then --finish."
+        )
     region = region if isinstance(region, RegionFile) else read_region_file(region)
     work = prepare_region(region, client)
     folder = RegionFolder(region.out)
     folder.check_foreign(region.name)
     if not quiet:
         print(describe_pairs(work.pairing), file=sys.stderr, flush=True)
+    work.look_at(folder, in_share(work.pairing.pairs, share))
+    _say(work.looks.told(), quiet)
     if not fresh:
         check_unchanged(work, folder, share)
-    return run_work(work, folder, client, None if finish_only else share, finish_only, quiet)
+    return run_work(work, folder, client, None if finish_only else share, finish_only, quiet, fresh)
 
 
 def prepare_region(region: RegionFile, client: Client | None = None) -> Work:
     """Check a region's options and find its pairs; no pixel is read and nothing is written."""
     check_cluster(client or region.cluster, region.workers)
-    if region.scenes_at_once < 1:
-        raise UsageError(f"scenes_at_once = {region.scenes_at_once}: give 1 or more.")
+    worker_memory(region.memory, 1)  # refuses what is no amount
     kernel = checked_method(region, client)
     districts = None
     if region.districts is not None:
         districts = read_districts(region.districts, region.district_column)
-    pairing = find_pairs(region.images, needs_before="pre" in kernel.inputs)
+    pairing = find_pairs(
+        region.images,
+        needs_before="pre" in kernel.inputs,
+        crs=region.assess.get("crs"),
+        gcps=region.assess.get("gcps", False),
+    )
     if not pairing.pairs:
         raise NothingToAnalyse(
             f"{region.file} gives no pair of images: {_counted(pairing.counts)}."
@@ -120,6 +132,7 @@ def run_work(
     share: tuple[int, int] | None = None,
     finish_only: bool = False,
     quiet: bool = True,
+    fresh: bool = False,
 ) -> RegionRun:
     """Work on the scenes that are not finished, then merge; see `run_region`."""
     started = time.strftime("%FT%TZ", time.gmtime())
@@ -127,7 +140,7 @@ def run_work(
     folder.check_foreign(work.region.name)
     with folder.locked(share):
         if not finish_only:
-            _run(work, folder, client, share, quiet)
+            _run(work, folder, client, share, quiet, fresh)
         if share is not None:
             mine = in_share(work.pairing.pairs, share)
             return RegionRun(folder.path, Counter(state_of(folder, p) for p in mine), share)
@@ -153,11 +166,12 @@ def _run(
     client: Client | None,
     share: tuple[int, int] | None,
     quiet: bool,
+    fresh: bool,
 ) -> None:
     """Work on every scene of a share that is not finished."""
     pairs = work.pairing.pairs
     mine = len(list(in_share(pairs, share)))
-    left = [pair for pair in in_share(pairs, share) if not _finished(work, folder, pair)]
+    left = [pair for pair in in_share(pairs, share) if not is_finished(work, folder, pair)]
     _say(f"scenes     {mine}, {mine - len(left)} of them finished", quiet)
     if not left:
         return
@@ -166,8 +180,8 @@ def _run(
     with connected(where, region.workers, region.memory, **_queue(region, where)) as cluster:
         _say(f"dashboard  {dashboard(cluster)}", quiet)
         with RunProgress(mine, mine - len(left), quiet, "scenes") as progress:
-            for outcome in run_scenes(work, folder, cluster, left, quiet):
-                if outcome.state not in ("done", "nothing"):
+            for outcome in run_scenes(work, folder, cluster, left, quiet, fresh):
+                if outcome.state != "nothing" and (outcome.state != "done" or outcome.reason):
                     _say(f"scene {outcome.scene_id} {outcome.state}: {outcome.reason}", quiet)
                 progress.advance(outcome.pixels)
 
@@ -179,9 +193,15 @@ def _queue(region: RegionFile, cluster: str | Client) -> dict[str, Any]:
     return {_QUEUE[name]: value for name, value in region.job.items() if name in _QUEUE}
 
 
-def _finished(work: Work, folder: RegionFolder, pair: ScenePair) -> bool:
+def is_finished(work: Work, folder: RegionFolder, pair: ScenePair) -> bool:
+    """Whether a scene has all of its results, made from what they would be made from now."""
     state = folder.state(pair.scene_id)
-    return state is not None and folder.finished(state) and work.same(pair, state)
+    if state is None or not folder.finished(state):
+        return False
+    record = folder.run_record(pair.scene_id)
+    if record is None and pair.remote:  # nobody wrote down which images showed nothing
+        return False
+    return not work.changes(pair, state, record)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -189,5 +209,5 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _say(text: str, quiet: bool) -> None:
-    if not quiet:
+    if text and not quiet:
         print(text, file=sys.stderr, flush=True)

@@ -89,7 +89,9 @@ def scene_row(
     elif facts.get("reason"):
         words += f": {facts['reason']}"
     paint = "missing" if state == "running" else state
-    if by_class is not None and has_buildings:
+    if by_class is not None and not known and (counts or facts.get("quarantined")):
+        paint = "unseen"  # nothing damaged was found, but not because nothing is
+    elif by_class is not None and has_buildings:
         paint = _paint(damaged / known if known else 0.0)
     elif by_class is not None:
         paint = "found" if counts else "s0"

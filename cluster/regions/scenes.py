@@ -11,9 +11,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -23,19 +23,25 @@ from typing import Any
 
 from distributed import Client
 
+from ...kernels.buildings import Rules
 from ...kernels.kernel import Kernel
 from ...scenes.catalog import CatalogImage, Pairing, ScenePair
 from ...scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
 from ...scenes.raster import close_handles
-from ..assess import Stopped, StorageGone, run_request
+from ...scenes.remote import is_remote
+from ..assess import StorageGone, run_request
 from ..budget import NoRoom
 from ..fingerprint import differences, fingerprint_file, parts_of
+from ..folder import MadeDifferently
+from ..futures import Stopped
 from ..heap import trim
+from ..placement import NoWorker
 from ..request import Request, kernel_of, rules_of
 from ..run import Run
 from .districts import Districts
 from .file import RegionFile
 from .folder import Busy, RegionFolder, SceneState
+from .looks import Looks, remote_inputs
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _LEAST_FREE = 16 << 20
@@ -43,7 +49,7 @@ _SHOWN = 12
 """Changed scenes that a refusal lists."""
 
 _FILES = ("footprints", "weights")
-"""Options that name files: what is in them counts, not what they are called."""
+"""Options that name files. Of footprints the path and what is in it count, of weights the digest."""
 
 _FREE = ("chunk", "hash_inputs", "device", "allow_remote")
 """Options that change no bit, or whose effect the kernel's facts tell."""
@@ -57,6 +63,8 @@ class Work:
     kernel: Kernel
     pairing: Pairing
     districts: Districts | None = None
+    looks: Looks = field(default_factory=Looks)
+    """The remote images of scenes that have been begun, as they are now."""
 
     def request(self, pair: ScenePair, out: Path, client: Client | None = None) -> Request:
         """The assessment of one scene."""
@@ -76,15 +84,40 @@ class Work:
         )
 
     def ticket(self, pair: ScenePair) -> dict[str, Any]:
-        """What a scene is made from, cheaply: nothing that has to be measured on its pixels."""
+        """What a scene is made from, cheaply: nothing that has to be measured on its pixels.
+
+        Of remote images it holds the addresses: thousands are not asked for before the first scene
+        begins. Each run writes down what it found there, and `changes` compares with that.
+        """
         images = {"pre": pair.pre, "post": pair.post}
         return self._shared | {
             "images": {role: _identity(image) for role, image in images.items() if image}
         }
 
-    def same(self, pair: ScenePair, state: SceneState) -> bool:
-        """Whether a scene was made from what it would be made from now."""
-        return dict(state.ticket) == _plain(self.ticket(pair))
+    def look_at(self, folder: RegionFolder, pairs: Iterable[ScenePair]) -> None:
+        """Look at the remote images of all scenes that have been begun."""
+        records = (folder.run_record(pair.scene_id) for pair in pairs if pair.remote)
+        self.looks.take(url for record in records if record for url in remote_inputs(record))
+
+    def changes(
+        self, pair: ScenePair, state: SceneState, record: Mapping[str, Any] | None
+    ) -> list[str]:
+        """In what a scene that has been begun differs from what it would be made from now.
+
+        `record` is its run.json, where it has one: remote images are compared with what it says.
+        """
+        changed = differences(state.ticket, _plain(self.ticket(pair)))
+        return changed + (self.looks.changes(record["facts"]["inputs"]) if record else [])
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How pixels become buildings and classes in every scene."""
+        return rules_of(Request(post="", **self.region.assess), self.kernel)
+
+    @property
+    def has_buildings(self) -> bool:
+        """Whether its scenes tell buildings; a binary method without footprints does not."""
+        return self.rules.graded or self.region.assess.get("footprints") is not None
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -115,6 +148,7 @@ class Outcome:
     state: str
     """As in `SceneState`, or "busy" where another process works on it."""
     reason: str = ""
+    """Why it is not done, or what else there is to say."""
     pixels: int = 0
 
 
@@ -123,8 +157,17 @@ def checked_method(region: RegionFile, client: Client | None = None) -> Kernel:
     if "scene" in region.assess:
         raise UsageError(f"{region.file}: [assess] scene is set by the region itself; remove it.")
     asked = Request(post="", cluster=client or region.cluster, **region.assess)
-    kernel = kernel_of(asked)
-    rules_of(asked, kernel)
+    try:
+        kernel = kernel_of(asked)
+        rules_of(asked, kernel)
+    except (UsageError, Refused) as error:
+        raise type(error)(f"{region.file}: [assess] {error}") from error
+    bands = region.assess.get("bands")
+    if bands is not None and len(bands) != kernel.bands:
+        raise UsageError(
+            f"{region.file}: [assess] bands = {list(bands)} are {len(bands)}, and {kernel.method} "
+            f"reads {kernel.bands}."
+        )
     for name in _FILES:
         file = getattr(asked, name)
         if file is not None and not Path(file).exists():
@@ -147,10 +190,10 @@ def check_unchanged(work: Work, folder: RegionFolder, share: tuple[int, int] | N
     told: list[str] = []
     count = 0
     for pair in in_share(work.pairing.pairs, share):
-        state = folder.state(pair.scene_id)
-        if state is None or not folder.run(pair.scene_id).record.exists():
+        state, record = folder.state(pair.scene_id), folder.run_record(pair.scene_id)
+        if state is None or record is None:
             continue
-        changed = differences(state.ticket, _plain(work.ticket(pair)))
+        changed = work.changes(pair, state, record)
         if changed:
             count += 1
             if len(told) < _SHOWN:
@@ -170,10 +213,12 @@ def run_scenes(
     client: Client,
     pairs: Iterable[ScenePair],
     quiet: bool = True,
+    fresh: bool = False,
 ) -> Iterator[Outcome]:
     """Work on scenes, `scenes_at_once` of them at a time; what came of each, as it comes.
 
-    A scene that fails is set aside with its reason. What would fail every other scene as well
+    A scene that fails is set aside with its reason. With `fresh`, one that was made differently is
+    begun anew. What would fail every other scene as well
     (a full disk, a cluster that is gone) is raised, after the scenes in flight have stopped.
     """
     stop, room = Event(), max(1, work.region.scenes_at_once)
@@ -183,7 +228,7 @@ def run_scenes(
         try:
             while True:
                 running |= {
-                    pool.submit(_one, work, folder, client, pair, stop)
+                    pool.submit(_one, work, folder, client, pair, stop, fresh)
                     for pair in islice(todo, room - len(running))
                 }
                 if not running:
@@ -202,10 +247,12 @@ def run_scenes(
             raise
 
 
-def _one(work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop: Event) -> Outcome:
+def _one(
+    work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop: Event, fresh: bool
+) -> Outcome:
     try:
         with folder.scene_locked(pair.scene_id):
-            return _scene(work, folder, client, pair, stop)
+            return _scene(work, folder, client, pair, stop, fresh)
     except Busy:
         return Outcome(pair.scene_id, "busy", "another process works on it")
     finally:
@@ -215,19 +262,27 @@ def _one(work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop
 
 
 def _scene(
-    work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop: Event
+    work: Work, folder: RegionFolder, client: Client, pair: ScenePair, stop: Event, fresh: bool
 ) -> Outcome:
     """Run one scene, and write down what came of it."""
     known, ticket = folder.state(pair.scene_id), _plain(work.ticket(pair))
     run_folder = folder.run(pair.scene_id)
-    if known is not None and known.ticket != ticket:
+    lost = run_folder.record.exists() and folder.run_record(pair.scene_id) is None
+    if lost or (known is not None and known.ticket != ticket):
         run_folder.clear()
     attempts = 1 if known is None else known.attempts + 1
     begun = SceneState(pair.scene_id, "running", ticket, attempts=attempts)
     folder.write_state(begun)
     started, reason, facts = time.perf_counter(), "", {}
+    request = work.request(pair, run_folder.path, client)
     try:
-        run = run_request(work.request(pair, run_folder.path, client), stop=stop)
+        try:
+            run = run_request(request, stop=stop)
+        except MadeDifferently:
+            if not fresh:
+                raise
+            run_folder.clear()
+            run = run_request(request, stop=stop)
         state, facts = run.record["state"], _facts(run)
     except Stopped:
         raise
@@ -238,7 +293,8 @@ def _scene(
         state, reason = "failed", _in_a_line(error)
     seconds = round(time.perf_counter() - started, 2)
     folder.write_state(SceneState(pair.scene_id, state, ticket, reason, attempts, seconds, facts))
-    return Outcome(pair.scene_id, state, reason, facts.get("pixels", 0))
+    note = "its run.json could not be read, so it was begun anew" if lost else ""
+    return Outcome(pair.scene_id, state, reason or note, facts.get("pixels", 0))
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -253,7 +309,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _raise_fatal(error: Exception, folder: RegionFolder, client: Client) -> None:
     """Raise what the next scene would fail of too."""
-    if isinstance(error, StorageGone | NoRoom):
+    if isinstance(error, StorageGone | NoRoom | NoWorker):
         raise error
     try:
         free = shutil.disk_usage(folder.path).free
@@ -276,8 +332,8 @@ def _raise_fatal(error: Exception, folder: RegionFolder, client: Client) -> None
 
 
 def _identity(image: CatalogImage) -> list[dict[str, Any]]:
-    """The files of an image with their fingerprints; of a remote one, its address alone."""
-    if "://" in image.href:
+    """The files of an image with their fingerprints; of a remote one, its address."""
+    if is_remote(image.href):
         return [{"path": image.href}]
     try:
         return [fingerprint_file(part) for part in parts_of(image.href)]
@@ -291,7 +347,6 @@ def _plain(ticket: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_a_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    said = lines[0] if lines else "no message"
+    said = " ".join(str(error).split()) or "no message"
     name = "" if isinstance(error, AftermapError) else f"{type(error).__name__}: "
     return f"{name}{said}"[:500]

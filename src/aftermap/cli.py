@@ -281,6 +281,7 @@ def submit(
     """Run a region, an assessment or a training as a batch job, or print its job script."""
     from aftermap.cluster.submission import submit
 
+    _check_words(work)
     asked = {"walltime": walltime, "account": account, "partition": partition}
     print(submit(work, scheduler, dry_run, job, nodes=nodes, array=array, **asked).text())
 
@@ -310,6 +311,13 @@ def doctor(as_json: Json = False) -> None:
 
 
 app.add_typer(learning)
+
+
+def _check_words(words: list[str]) -> None:
+    """Read a command as it would be read in its job, where a typo would be told too late."""
+    command = typer.main.get_group(app).commands.get(words[0])
+    if command is not None and words[0] != "region":
+        command.make_context(words[0], words[1:])
 
 
 def main() -> None:

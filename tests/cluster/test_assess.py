@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from aftermap.cluster.assess import run_request
 from aftermap.cluster.client import connected
+from aftermap.cluster.request import Request
 from aftermap.scenes.errors import Refused
+from aftermap.scenes.plan import Chunk
+from aftermap.scenes.store import Store
 from distributed import Client
 from rasters import texture, write_raster
 
@@ -289,7 +295,67 @@ def test_empty_and_cut_shards_are_computed_again(
     (run.path / "layers.zarr/damage/c/0/1").write_bytes(b"")
     cut = run.path / "layers.zarr/damage_probability/c/1/2"
     cut.write_bytes(cut.read_bytes()[:-100])
-    assert assess(files, run.path, threads).record["chunks_run"] == 2
+    (run.path / "layers.zarr/damage_probability/c/0/0").write_bytes(b"")
+    (run.path / "layers.zarr/damage_probability/c/1/0").unlink()
+    assert assess(files, run.path, threads).record["chunks_run"] == 4
+    assert outputs(run.path) == outputs(reference.path)
+
+
+def test_resuming_reads_what_is_there_on_the_workers_and_counts_it_as_done(
+    files: tuple[Path, Path], threads: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = assess(files, tmp_path / "run", threads)
+    record = run.path / "run.json"
+    record.write_text(record.read_text().replace('"state": "done"', '"state": "running"'))
+    (run.path / "layers.zarr/damage/c/1/2").unlink()
+    cut = run.path / "layers.zarr/damage/c/0/0"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    readers: set[str] = set()
+    sound = Store.sound
+
+    def watched(store: Store, chunk: Chunk) -> bool:
+        readers.add(threading.current_thread().name)
+        return sound(store, chunk)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "sound", watched)
+        request = Request(
+            pre=files[0],
+            post=files[1],
+            out=run.path,
+            method="difference",
+            chunk=512,
+            cluster=threads,
+        )
+        again = run_request(request, quiet=False)
+    assert again.record["chunks_run"] == 2
+    assert readers
+    assert threading.main_thread().name not in readers
+    assert "chunks 6/6, " in (told := capsys.readouterr().err)
+    assert "chunks 7" not in told
+
+
+@pytest.mark.parametrize(
+    ("gone", "chunks"),
+    [
+        ("layers.zarr", 6),
+        ("layers.zarr/damage", 6),
+        ("layers.zarr/damage_probability", 6),
+        ("layers.zarr/damage_probability/c/1", 3),
+    ],
+)
+def test_a_complete_run_whose_layers_are_gone_is_made_whole_again(
+    files: tuple[Path, Path],
+    threads: Client,
+    reference: am.Run,
+    tmp_path: Path,
+    gone: str,
+    chunks: int,
+) -> None:
+    run = assess(files, tmp_path / "run", threads)
+    shutil.rmtree(run.path / gone)
+    again = assess(files, run.path, threads)
+    assert (again.record["chunks_run"], again.record["state"]) == (chunks, "done")
     assert outputs(run.path) == outputs(reference.path)
 
 

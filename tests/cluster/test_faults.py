@@ -20,6 +20,7 @@ import pytest
 import rasterio
 from aftermap.cluster.client import connected
 from rasters import texture, write_raster
+from regions import digests, write_pair, write_region
 from sabotage import Sabotage, Site, killed, site
 
 import aftermap as am
@@ -251,6 +252,56 @@ def test_a_job_that_reaches_its_walltime_goes_on_where_it_was(
     assert record(out)["attempts"] == 2
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert outputs(out) == reference
+
+
+ON_CTRL_C = """
+import os, signal, sys, time
+from aftermap.cluster.client import connected
+
+if __name__ == "__main__":
+    heard = []
+    signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    with connected("local", 2, "1GiB") as client:
+        (dead, first), (_, second) = client.run(os.getpid).items()
+        os.kill(first, signal.SIGKILL)
+        while dead in client.nthreads() or len(client.nthreads()) < 2:
+            time.sleep(0.2)
+        before = set(client.run(os.getpid).values())
+        os.killpg(0, signal.SIGINT)
+        time.sleep(2)
+        print(len(heard), set(client.run(os.getpid).values()) == before, second in before)
+"""
+
+
+def test_workers_and_those_in_their_stead_do_not_hear_ctrl_c(tmp_path: Path) -> None:
+    script = tmp_path / "ctrl_c.py"
+    script.write_text(ON_CTRL_C)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True, text=True, timeout=120, start_new_session=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1", "True", "True"], done.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_region_whose_processes_are_all_signalled_ends_and_goes_on(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    # A terminal sends Ctrl-C to every process that it started, a batch system SIGTERM.
+    pairs = [(name, *write_pair(tmp_path, name, 36, k)) for k, name in enumerate("abc")]
+    file = write_region(tmp_path, pairs, cluster='kind = "local"\nworkers = 2')
+    words = [sys.executable, "-m", "aftermap", "region", str(file)]
+    process = started(words)
+    wait_for(lambda: list((tmp_path / "out" / "scenes").glob("*/layers.zarr/damage/c/*/*")))
+    os.killpg(process.pid, sent)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told, told
+    finished(words)
+    interrupted = digests(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "interrupted")
+    finished(words)
+    assert digests(tmp_path / "out") == interrupted
 
 
 # Strangers (A5)

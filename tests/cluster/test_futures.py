@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from threading import Event, Timer
 
 import pytest
 from aftermap.cluster import futures
 from aftermap.cluster.client import connected
-from aftermap.cluster.futures import Failure, map_ordered, run_bounded
+from aftermap.cluster.futures import Failure, Stopped, map_ordered, run_bounded
 from distributed import Client
 
 
@@ -58,6 +59,21 @@ def test_items_are_taken_only_as_there_is_room(client: Client) -> None:
     taken.clear()
     next(results)
     assert len(taken) <= 5
+
+
+def test_a_wish_to_stop_is_heeded_while_a_result_is_waited_for(client: Client) -> None:
+    stop, began = Event(), time.monotonic()
+    results = map_ordered(client, doze, range(6), stop)
+    assert next(results) == 0
+    Timer(0.3, stop.set).start()
+    with pytest.raises(Stopped):
+        list(results)
+    assert time.monotonic() - began < 2  # the second one sleeps for three seconds
+
+
+def doze(item: int) -> int:
+    time.sleep(3.0 * item)
+    return item
 
 
 def test_a_failure_is_set_aside_and_the_rest_goes_on(client: Client) -> None:

@@ -263,6 +263,27 @@ def test_a_signal_stops_the_run_cleanly_and_slurm_starts_it_again(played: Any) -
     assert "starting again" in done.stderr
 
 
+def test_an_output_folder_behind_a_link_is_looked_into(played: Any, tmp_path: Path) -> None:
+    (tmp_path / "o ut").rename(tmp_path / "elsewhere")
+    (tmp_path / "o ut").symlink_to(tmp_path / "elsewhere")
+    done, asked = played("slurm")
+    assert "starting again" in done.stderr
+    assert asked == "scontrol requeue 7\n"
+
+
+def test_the_scheduler_of_several_nodes_knows_how_often_a_chunk_is_tried(tmp_path: Path) -> None:
+    script = job_script(options(nodes=2, workers=2, python=str(tmp_path / "run")), region())
+    start = script.split('. "$private/tls.sh"\ndask_log=')[1].split("started+=")[0]
+    start = start.replace("$dask_log", str(tmp_path / "log")).partition("\n")[2]
+    stub(tmp_path, "run", "env")
+    done = subprocess.run(
+        ["bash", "-c", f'python=("{tmp_path}/run")\n{start}wait'], env={"PATH": os.environ["PATH"]}
+    )
+    assert done.returncode == 0
+    told = (tmp_path / "log").read_text().splitlines()
+    assert "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=2" in told
+
+
 def test_pbs_and_lsf_start_a_stopped_run_again(played: Any, tmp_path: Path) -> None:
     done, asked = played("pbs")
     assert (done.returncode, asked) == (130, "qrerun 7.head\n")

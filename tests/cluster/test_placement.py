@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event, Timer
 
+import dask
 import pytest
 import torch
 from aftermap.cluster.client import connected
+from aftermap.cluster.futures import Stopped
 from aftermap.cluster.job import Job, JobFile
 from aftermap.cluster.machine import cores
-from aftermap.cluster.placement import placed
+from aftermap.cluster.placement import NoWorker, placed
 from aftermap.kernels.methods import load_method
 from aftermap.models.checkpoint import bundled
 from aftermap.scenes.errors import Refused
 from aftermap.scenes.pair import make_pair
 from aftermap.scenes.plan import Plan
 from aftermap.scenes.store import Store
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler, SpecCluster
 from rasters import texture, write_raster
 
 Planned = tuple[Job, JobFile]
@@ -115,6 +119,84 @@ def test_workers_times_threads_are_the_cores(tmp_path: Path) -> None:
         with connected("local", workers, "2GiB") as client, placed(client, job, file):
             found = client.run(torch.get_num_threads)
             assert set(found.values()) == {max(1, cores() // workers)}
+
+
+def test_a_cluster_without_workers_is_waited_for_and_then_given_up_in_words(
+    client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, file = planned(tmp_path)
+    address = client.scheduler.address
+    begun = time.monotonic()
+    with (
+        dask.config.set({"aftermap.wait-for-workers": "2s"}),
+        connected(address) as joined,
+        pytest.raises(
+            NoWorker, match=f"cluster at {address} has no worker.*dask worker.*--cluster"
+        ),
+    ):
+        placed(joined, job, file, quiet=False).__enter__()
+    assert 2 <= time.monotonic() - begun < 20
+    told = capsys.readouterr().err
+    assert told.count(f"waiting    for a worker of {address}, for up to 2 s\n") == 1
+
+
+def test_a_cluster_that_grows_with_its_tasks_is_given_one(client: Client, tmp_path: Path) -> None:
+    """Its scheduler starts a worker only once something waits for one."""
+    job, file = planned(tmp_path)
+    client.cluster.adapt(minimum=0, maximum=1, interval="100ms", wait_count=1000)
+    try:
+        with (
+            dask.config.set({"aftermap.wait-for-workers": "60s"}),
+            connected(client.scheduler.address) as joined,
+            placed(joined, job, file),
+        ):
+            assert list(joined.run(_loads, file).values()) == [1]
+    finally:
+        client.cluster.adapt(minimum=0, maximum=0, interval="100ms", wait_count=1)
+        while client.scheduler_info(n_workers=-1)["workers"]:
+            time.sleep(0.1)
+        client.cluster._adaptive.stop()
+
+
+def test_workers_that_are_jobs_may_wait_in_their_queue_until_the_run_is_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cluster that this process started elsewhere: its jobs come when they come."""
+    job, file = planned(tmp_path)
+    options = {"host": "127.0.0.1", "dashboard": False}
+    stop, begun = Event(), time.monotonic()
+    later = Timer(3, stop.set)
+    later.start()
+    with (
+        dask.config.set({"aftermap.wait-for-workers": "0.5s"}),
+        SpecCluster(scheduler={"cls": Scheduler, "options": options}, silence_logs=50) as cluster,
+        Client(cluster) as client,
+        pytest.raises(Stopped),
+    ):
+        placed(client, job, file, quiet=False, stop=stop).__enter__()
+    later.join()
+    assert time.monotonic() - begun > 3
+    assert "for up to" not in (told := capsys.readouterr().err)
+    assert told.startswith("waiting    for a worker of tcp://127.0.0.1:")
+
+
+@pytest.mark.slow
+def test_the_command_says_that_no_worker_came(
+    client: Client, pair_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    address = client.scheduler.address
+    words = ["assess", *map(str, pair_files), "-o", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "aftermap", *words, "--method", "difference", "--cluster", address],
+        env=os.environ | {"DASK_AFTERMAP__WAIT_FOR_WORKERS": "2s"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 3, done.stderr
+    assert f"waiting    for a worker of {address}, for up to 2 s" in done.stderr
+    assert "none came within 2 s" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

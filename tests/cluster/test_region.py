@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
+from aftermap.cluster.regions.folder import RegionFolder
 from aftermap.cluster.regions.region import RegionRun, run_region
 from aftermap.scenes.errors import AftermapError, Refused, UsageError
 from filelock import FileLock
@@ -108,16 +110,20 @@ def test_every_changed_square_is_found_once_in_two_zones(reference: RegionRun) -
 
 def test_a_merged_row_is_the_scenes_row(reference: RegionRun) -> None:
     areas = reference.damage_areas.set_index("area_id")
+    seen: list[str] = []
     for scene in SCENES:
         own = gpd.read_file(
             reference.path / "scenes" / scene / "buildings.gpkg", layer="damage_areas"
         )
         for _, row in own.set_index("area_id").iterrows():
             if row.name in areas.index:
+                seen.append(str(row.name))
                 merged = areas.loc[row.name]
                 assert merged["area_m2"] == row["area_m2"]
                 assert merged["damage_score"] == row["damage_score"]
                 assert merged["scene_id"] == scene
+    assert sorted(seen) == sorted(areas.index)
+    assert len(seen) >= len(ZONES) * 2 * len(CHANGED)
 
 
 def test_areas_and_totals_are_those_of_the_ground(reference: RegionRun) -> None:
@@ -336,6 +342,72 @@ def test_a_scene_that_another_process_works_on_is_left_to_it(fresh: Path, thread
     assert dict(run.counts) == {"done": 3, "missing": 1}
 
 
+def test_finish_and_fresh_do_not_go_together(fresh: Path, threads: Any) -> None:
+    with pytest.raises(UsageError, match=r"--finish merges scenes as they are, and --fresh"):
+        run_region(fresh, client=threads, finish_only=True, fresh=True)
+    words = [*COMMAND, str(fresh), "--finish", "--fresh"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert not (fresh.parent / "out").exists()
+
+
+@pytest.fixture
+def copied(fresh: Path, reference: RegionRun) -> Path:
+    """The region file of a folder in which the region is done."""
+    shutil.copytree(reference.path, fresh.parent / "out")
+    return fresh
+
+
+@pytest.mark.parametrize("content", ['{"state": ', "[]", "{}"])
+def test_a_scene_whose_record_cannot_be_read_is_begun_anew(
+    copied: Path,
+    threads: Any,
+    reference: RegionRun,
+    capfd: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    scenes = copied.parent / "out" / "scenes"
+    (scenes / "z36-b" / "run.json").write_text(content)
+    kept = (scenes / "z36-a" / "run.json").stat().st_mtime_ns
+    merged = run_region(copied, client=threads, finish_only=True)
+    assert dict(merged.counts) == {"done": 3, "missing": 1}
+    assert list(merged.record["totals"]["not_analysed"])[-1].startswith("the scene's results are")
+    run = run_region(copied, client=threads, quiet=False)
+    assert run.exit_code == 0
+    assert "z36-b done: its run.json could not be read" in capfd.readouterr().err
+    assert (scenes / "z36-a" / "run.json").stat().st_mtime_ns == kept
+    assert digests(run.path) == digests(reference.path)
+
+
+def test_what_only_the_run_itself_notices_is_told_and_started_over_with_fresh(
+    copied: Path, threads: Any, reference: RegionRun
+) -> None:
+    scene = copied.parent / "out" / "scenes" / "z36-b"
+    record = json.loads((scene / "run.json").read_text())
+    record["facts"]["options"]["min_area_m2"] = 99
+    (scene / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    state = scene.with_suffix(".json")
+    state.write_text(state.read_text().replace('"state": "done"', '"state": "running"'))
+    run = run_region(copied, client=threads)
+    assert dict(run.counts) == {"done": 3, "failed": 1}
+    assert "options.min_area_m2: was 99, now 15" in run.record["scenes"]["z36-b"]["reason"]
+    run = run_region(copied, client=threads, fresh=True)
+    assert run.exit_code == 0
+    assert digests(run.path) == digests(reference.path)
+
+
+def test_tasks_of_one_process_number_make_one_folder_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers on several nodes, where every task is process 7."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    folder = RegionFolder(tmp_path / "out")
+    with ThreadPoolExecutor(4) as pool:
+        for made in [pool.submit(folder.make, "region") for _ in range(400)]:
+            made.result()
+    assert sorted(path.name for path in folder.path.iterdir()) == [".region", "scenes"]
+
+
 def test_a_folder_that_holds_something_else_is_refused(fresh: Path, threads: Any) -> None:
     out = fresh.parent / "out"
     out.mkdir()
@@ -433,6 +505,36 @@ def test_an_interrupt_stops_in_words_and_keeps_what_is_done(
     done = subprocess.run([*COMMAND, str(fresh)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert digests(out) == digests(reference.path)
+
+
+@pytest.mark.slow
+def test_an_interrupt_does_not_wait_for_a_scene_that_is_being_written(
+    fresh: Path, reference: RegionRun, tmp_path: Path
+) -> None:
+    out = fresh.parent / "out"
+    with site(tmp_path / "site") as here:
+        faults = here.sabotage.folder
+        (faults / "hold-writing").touch()
+        process = start(fresh, "--cluster", str(here.file))
+        while not list(faults.glob("writing-*")) and process.poll() is None:
+            time.sleep(0.05)
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - began < 20
+        assert process.returncode == 130, said
+        assert not list(out.glob("scenes/*/damage.tif"))
+        # Whoever was kept from writing writes on beside those of the next run.
+        (faults / "hold-writing").unlink()
+        done = subprocess.run(
+            [*COMMAND, str(fresh), "--cluster", str(here.file)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    assert digests(out) == digests(reference.path)
+    assert not [path for path in out.rglob("*") if ".part" in path.name]
 
 
 def test_one_scene_at_a_time_gives_the_same_bytes(

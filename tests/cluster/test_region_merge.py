@@ -17,8 +17,7 @@ import shapely.affinity
 from affine import Affine
 from aftermap.cluster.regions.folder import RegionFolder, SceneState
 from aftermap.cluster.regions.merge import Merge, Merged, wanted_columns, write_tables
-from aftermap.cluster.regions.parts import open_parts
-from aftermap.kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
+from aftermap.kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, Rules, empty_table
 from aftermap.scenes.catalog import CatalogImage, ScenePair
 from aftermap.scenes.vectors import write_csv, write_geopackage, write_geoparquet
 from pyproj import Transformer
@@ -155,7 +154,8 @@ def widened(core: Box) -> Box:
 
 def merged(folder: RegionFolder, pairs: Sequence[ScenePair]) -> tuple[gpd.GeoDataFrame, Merged]:
     ordered = tuple(sorted(pairs, key=lambda pair: pair.scene_id))
-    merge = Merge(folder, ordered, folder.state, open_parts(folder, ordered))
+    parts = [pair for pair in ordered if folder.has_results(folder.state(pair.scene_id))]
+    merge = Merge(folder, ordered, folder.state, parts, Rules(True, 0.5), has_buildings=True)
     known = write_tables(merge, lambda _: {})
     return gpd.read_parquet(folder.path / "buildings.parquet"), known
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 import shapely
 from aftermap.cluster.regions.file import read_region_file
 from aftermap.cluster.regions.plan import RegionPlan, plan_region
 from aftermap.cluster.regions.region import run_region
 from aftermap.scenes.catalog import CatalogImage, Pairing, ScenePair
 from aftermap.scenes.errors import Refused, UsageError
+from rasters import write_raster
 from regions import write_pair, write_region
+from typer.testing import CliRunner
 
 import aftermap as am
+from aftermap.cli import app
 
 
 @pytest.fixture
@@ -46,6 +50,19 @@ def test_the_plan_is_what_the_run_takes(file: Path) -> None:
     assert sum(path.stat().st_size for path in files) <= plan.disk_bytes
     after = plan_region(file)
     assert (after.finished, after.windows_left, after.worker_hours) == (2, 0, 0)
+
+
+def test_the_plan_refuses_what_the_run_refuses_and_counts_what_it_would_do(file: Path) -> None:
+    run_region(file)
+    file.write_text(file.read_text().replace("chunk = 256", "chunk = 256\nmin_area = 40"))
+    for planned in (plan_region, run_region):
+        with pytest.raises(Refused, match=r"2 scenes that were made differently.*\n.*min_area"):
+            planned(file)
+    fresh = plan_region(file, fresh=True)
+    assert (fresh.scenes, fresh.finished, fresh.windows_left) == (2, 0, 8)
+    one, none = plan_region(file, (2, 2), True), plan_region(file, (3, 3), True)
+    assert (one.scenes, one.windows, one.pixels) == (1, 4, 640 * 640)
+    assert (none.scenes, none.windows) == (0, 0)
 
 
 def test_plans_from_catalog_figures_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,15 +127,58 @@ def test_the_command_line_plans_a_region(file: Path) -> None:
         [*command, "plan", str(file), "--json"], capture_output=True, text=True, timeout=120
     )
     assert json.loads(done.stdout)["scenes"] == 2
-    done = subprocess.run(
-        [*command, "plan", str(file), "--resolution", "2"],
-        capture_output=True,
-        text=True,
-        timeout=99,
-    )
-    assert done.returncode == 2
-    assert "[assess]" in done.stderr
     assert not (file.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--resolution 2", "resolution into [assess]"),
+        ("--method difference", "method into [assess]"),
+        ("--chunk 512", "chunk into [assess]"),
+        ("--halo 64", "halo into [assess]"),
+        ("--device cpu", "device into [assess]"),
+        ("--precision fp32", "precision into [assess]"),
+        ("--grid pre", "grid into [assess]"),
+        ("--coregister --match-colour", "coregister into [assess], match_colour into [assess]"),
+        ("--compile", "compiled into [assess]"),
+        ("--gcps", "gcps into [assess]"),
+        ("--bbox 36 37 38 39", "bbox into [images]"),
+        ("--aoi area.gpkg", "aoi into [images]"),
+    ],
+)
+def test_options_of_one_scene_are_refused_beside_a_region_file(
+    file: Path, words: str, message: str
+) -> None:
+    done = CliRunner().invoke(app, ["plan", str(file), *words.split()])
+    assert isinstance(done.exception, UsageError)
+    assert message in str(done.exception)
+
+
+def test_options_of_the_region_may_stand_beside_its_file(file: Path) -> None:
+    words = ["--cluster", "threads", "--workers", "3", "--memory", "3GiB", "-o", "other", "--json"]
+    done = CliRunner().invoke(app, ["plan", str(file), *words])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["workers"] == 3
+
+
+def test_images_without_a_coordinate_system_are_placed_as_asked(file: Path) -> None:
+    for image in file.parent.glob("*.tif"):
+        with rasterio.open(image) as source:
+            pixels, place = source.read(), source.transform
+        image.unlink()
+        write_raster(image, pixels, None, place)
+    with pytest.raises(Refused, match="no coordinate system"):
+        plan_region(file)
+    text = file.read_text()
+    file.write_text(text.replace("chunk = 256", 'chunk = 256\ncrs = "EPSG:32636"\nresolution = 1'))
+    plan = plan_region(file)
+    assert (plan.unknown, len(plan.pairing.pairs)) == (0, 2)
+    assert plan.pixels == 2 * 320 * 320
+    run = run_region(file)
+    assert run.exit_code == 0
+    assert run.damage_areas.crs.to_epsg() == 32636
+    assert len(run.damage_areas) > 0
 
 
 def test_the_public_plan_takes_both(file: Path) -> None:

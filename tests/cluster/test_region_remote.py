@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
-from aftermap.cluster.regions.region import run_region
+from aftermap.cluster.regions.looks import AT_ONCE, Looks
+from aftermap.cluster.regions.region import RegionRun, run_region
 from aftermap.scenes.errors import Refused
 from catalogs import stac_item, write_features
 from loopback import FAULTS, Asked, served
@@ -118,6 +120,76 @@ def test_catalog_images_are_read_from_their_server_and_a_dead_one_is_survived(
     facts = json.loads((run.path / "scenes" / sorted(found)[0] / "run.json").read_text())["facts"]
     assert facts["inputs"]["post"][0]["path"].startswith(host)
     assert len(run.damage_areas) == len(local.damage_areas) > 0
+
+
+def attempts(run: RegionRun) -> dict[str, int]:
+    """How often each scene was begun, by the name of its after image."""
+    found = {}
+    for scene in run.record["scenes"].values():
+        found[Path(scene["images"]["post"][0]["path"]).stem] = scene["attempts"]
+    return found
+
+
+@pytest.mark.parametrize("how_far", ["done", "running"])
+def test_an_image_that_was_replaced_on_its_server_is_noticed_and_begun_anew(
+    images: Path, threads: Any, tmp_path: Path, how_far: str
+) -> None:
+    mine = tmp_path / "images"
+    shutil.copytree(images, mine)
+    with served(mine) as server:
+        file = region(tmp_path / "far", mine, server.url("").rstrip("/"), True)
+        run = run_region(file, client=threads)
+        assert run.exit_code == 0
+        assert len({*run.damage_areas["scene_id"]}) == 2
+        (east,) = (name for name in run.record["scenes"] if "east" in name)
+        state = run.path / "scenes" / f"{east}.json"
+        state.write_text(state.read_text().replace('"state": "done"', f'"state": "{how_far}"'))
+        # Nothing changed any more: the after image is the one from before.
+        copy(mine / "east-pre.tif", tmp_path / "new.tif", driver="COG", blocksize=128)
+        shutil.move(tmp_path / "new.tif", mine / "east-post.tif")
+        server.log.clear()
+        with pytest.raises(
+            Refused, match=rf"1 scenes .*differently:\n  {east}: images\.post\.bytes"
+        ):
+            run_region(file, client=threads)
+        assert len(server.log) <= 2 * len(list(mine.iterdir()))  # two small requests an image
+        run = run_region(file, client=threads, fresh=True)
+    assert run.exit_code == 0
+    assert {*run.damage_areas["scene_id"]} == {*run.record["scenes"]} - {east}
+    assert attempts(run) == {"west-post": 1, "east-post": 2}
+
+
+def test_finished_scenes_outlive_their_server(
+    images: Path, threads: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with served(images) as server:
+        file = region(tmp_path / "far", images, server.url("").rstrip("/"), True)
+        assert run_region(file, client=threads).exit_code == 0
+        server.fault = lambda asked: asked.answer(404)
+        run = run_region(file, client=threads, quiet=False)
+    assert run.exit_code == 0
+    assert attempts(run) == {"west-post": 1, "east-post": 1}
+    said = capfd.readouterr().err
+    assert "4 remote images could not be looked at and are taken as unchanged" in said
+    assert "404" in said
+
+
+def test_a_server_that_is_gone_is_given_up_after_a_few_images(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("MAX_RETRY", "1"), ("RETRY_DELAY", "0.01")):
+        monkeypatch.setenv(f"GDAL_HTTP_{name}", value)
+    with served(images) as server:
+        looks = Looks()
+        looks.take(server.url(f"gone-{number}.tif") for number in range(500))
+        assert len(server.log) < 2 * AT_ONCE
+        assert looks.told().startswith("500 remote images could not be looked at")
+        server.log.clear()
+        looks = Looks()
+        some = [server.url(f"gone-{number}.tif") for number in range(60)]
+        for last in range(0, 60, 10):  # those that are gone do not hide those that are there
+            looks.take([*some[last : last + 10], server.url(f"west-pre.tif?{last}")])
+        assert looks.told().startswith("60 ")
 
 
 def test_without_permission_nothing_is_asked_for(

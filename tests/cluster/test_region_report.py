@@ -11,11 +11,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 from aftermap.cluster.client import connected
 from aftermap.cluster.regions.districts import ELSEWHERE, DistrictTotals, read_districts
 from aftermap.cluster.regions.map import Frame
 from aftermap.cluster.regions.region import RegionRun, run_region
+from aftermap.cluster.regions.report import scene_row
 from aftermap.kernels.buildings import BUILDING_COLUMNS
 from aftermap.scenes.catalog import CatalogImage, ScenePair
 from aftermap.scenes.errors import Refused
@@ -117,6 +119,30 @@ def test_what_a_district_has_and_no_scene_saw_is_not_analysed(region: RegionRun)
         assert totals.loc[k, "not_analysed_km2"] == pytest.approx(area - seen, rel=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("set_aside", "by_class", "has_buildings", "paint"),
+    [
+        (0, {1: 3}, True, "s0"),
+        (0, {}, True, "s0"),
+        (1, {}, True, "unseen"),
+        (1, {255: 7}, True, "unseen"),
+        (0, {255: 7}, True, "unseen"),
+        (1, {1: 3, 255: 7}, True, "s0"),
+        (1, {}, False, "unseen"),
+        (0, {}, False, "s0"),
+        (1, {5: 2}, False, "found"),
+    ],
+)
+def test_what_was_not_seen_is_never_painted_as_undamaged(
+    set_aside: int, by_class: dict[int, int], has_buildings: bool, paint: str
+) -> None:
+    ground = shapely.box(35, 36, 35.1, 36.1)
+    image = CatalogImage("i.tif", "i", None, None, ground)
+    pair = ScenePair("s", image, image, ground, "")
+    facts = {"state": "quarantined" if set_aside else "done", "quarantined": set_aside}
+    assert scene_row(pair, facts, by_class, has_buildings, None).paint == paint
+
+
 def test_a_building_counts_in_each_district_that_holds_it() -> None:
     left, right = shapely.box(0, 0, 2, 1), shapely.box(1, 0, 3, 1)
     totals = DistrictTotals(_districts([left, right]), [])
@@ -162,6 +188,26 @@ def test_what_are_no_districts_is_refused(
     file.write_text(content)
     with pytest.raises(Refused, match=words):
         read_districts(file, column)
+
+
+def test_a_region_in_which_nothing_could_be_analysed_tells_what_its_method_would(
+    tmp_path: Path, threads: Any
+) -> None:
+    """A binary method without footprints knows damage areas, and no share of buildings."""
+    pre, post = write_pair(tmp_path, "a", 36, 0)
+    with rasterio.open(post) as source:
+        place = source.transform
+    post.unlink()
+    write_raster(post, np.zeros((3, 640, 640), np.uint8), "EPSG:32636", place, nodata=0)
+    squares(36, 1, 200, 1).assign(name="All").to_file(tmp_path / "districts.gpkg")
+    file = write_region(tmp_path, [("a", pre, post)], districts='path = "districts.gpkg"')
+    run = run_region(file, client=threads)
+    assert dict(run.counts) == {"nothing": 1}
+    assert "damage_areas" in run.districts
+    assert "buildings" not in run.districts
+    words = Page(run.report.read_text()).words
+    assert "Damage areas" in words
+    assert "Damaged share" not in words
 
 
 class Page(HTMLParser):

@@ -57,6 +57,39 @@ def test_a_dry_run_shows_the_script_and_leaves_nothing(region: Path) -> None:
     ]
 
 
+def test_a_region_is_its_file_however_it_is_said(region: Path) -> None:
+    plain = am.cluster.submit(region, dry_run=True)
+    assert am.cluster.submit(["region", str(region)], dry_run=True) == plain
+    for words in (["region"], ["region", str(region), "--scenes", "1/2"], ["region", "--fresh"]):
+        with pytest.raises(UsageError, match=r"aftermap submit region\.toml"):
+            am.cluster.submit(words, dry_run=True, job=JOB)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["assess", "a.tif", "b.tif", "--nope"], "No such option"),
+        (["assess", "a.tif", "b.tif", "--chunk", "large"], "valid integer"),
+        (["train", "--epochs"], "requires an argument"),
+    ],
+)
+def test_a_typo_in_a_command_is_told_before_it_waits_in_a_queue(
+    words: list[str], told: str
+) -> None:
+    asked = ["submit", "--walltime", "01:00:00", "--dry-run", "--", *words]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2, done.output
+    assert told in done.output
+
+
+@pytest.mark.parametrize(
+    "words", [["-o", "there"], ["-othere"], ["--out", "there"], ["--out=there"]]
+)
+def test_the_folder_of_a_command_is_found_in_every_spelling(words: list[str]) -> None:
+    done = am.cluster.submit(["assess", "a.tif", *words], dry_run=True, job=JOB)
+    assert done.watched == Path.cwd() / "there"
+
+
 def test_an_array_is_two_scripts(region: Path) -> None:
     done = am.cluster.submit(region, "lsf", dry_run=True, array=3)
     assert [path.name for path in done.scripts] == ["scenes.lsf.sh", "finish.lsf.sh"]

@@ -215,10 +215,25 @@ def test_secrets_of_an_address_are_never_shown(site: Site) -> None:
         assert "SECRET" not in str(refusal.value)
 
 
+def test_a_catalog_without_end_is_refused_without_its_secrets(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_stac, "MAX_CATALOGS", 0)
+    site.put("/catalog.json", pystac.Catalog("town", "Town").to_dict())
+    secret = site.url.replace("://", "://user:SECRET@")
+    with pytest.raises(Refused, match=r"/catalog\.json links to more than 0 catalogs") as refusal:
+        read_stac(f"{secret}/catalog.json?sig=SECRET", Reading(), allow_remote=True)
+    assert "SECRET" not in str(refusal.value)
+
+
 def test_paths_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     for path, message in (
         ("https://a.org/stac", "lies on the network. Allow it with --allow-remote"),
         ("s3://bucket/catalog.json", "only http"),
+        (
+            "ftp://user:SECRET@a.org/catalog.json?sig=SECRET",
+            "'ftp://a.org/catalog.json': only http",
+        ),
         (str(tmp_path), "no catalog.json and no collection.json"),
         (str(tmp_path / "none.json"), "does not exist"),
     ):

@@ -8,7 +8,7 @@ import dask
 import numpy as np
 import pytest
 import rasterio
-from aftermap.scenes.errors import NothingToAnalyse, Refused
+from aftermap.scenes.errors import NothingToAnalyse, Refused, UsageError
 from aftermap.scenes.grid import area_of_interest, at_resolution, gsd
 from aftermap.scenes.open import open_pair, open_scene
 from aftermap.scenes.pair import acquisition_date, make_pair, match_colour
@@ -93,7 +93,7 @@ def test_areas_elsewhere_and_inside_out_are_told_apart() -> None:
     grid = GeoBox((900, 800), UTM, "EPSG:32637")
     with pytest.raises(NothingToAnalyse, match="does not touch"):
         area_of_interest(grid, (10, 10, 11, 11), None)
-    with pytest.raises(Refused, match="west south east north"):
+    with pytest.raises(UsageError, match="west south east north"):
         area_of_interest(grid, (37, 38, 36, 37), None)
 
 

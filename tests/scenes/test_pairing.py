@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,6 +26,11 @@ def pair(
     left_out = LeftOut()
     choices = choose(before, after, left_out, **options)  # type: ignore[arg-type]
     return pairs_of(choices, left_out), list(left_out.lines())
+
+
+def names(pairs: tuple[ScenePair, ...]) -> list[str]:
+    """The scenes' names without the digests that tell equal ones apart."""
+    return [re.sub(r"-[0-9a-f]{10}$", "", p.scene_id) for p in pairs]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +133,9 @@ def test_untiled_images_are_paired_by_overlap() -> None:
     ]
     after = [image("after", 2, box=(36, 37, 37, 38)), image("alone", 2, box=(50, 37, 51, 38))]
     pairs, told = pair(before, after)
-    assert [(p.scene_id, p.pre and p.pre.name) for p in pairs] == [("after", "best")]
+    assert names(pairs) == ["after"]
+    assert pairs[0].pre
+    assert pairs[0].pre.name == "best"
     assert pairs[0].core.equals(shapely.box(36.2, 37, 37, 38))
     assert "together show 80 % of the after image; chosen from 3 before images" in pairs[0].why
     assert sorted(told) == [
@@ -142,7 +152,7 @@ def test_of_several_after_images_of_one_ground_the_best_is_kept() -> None:
         image("beyond", 9, cloud=20, box=(36.5, 37, 37.5, 38)),
     ]
     pairs, told = pair([image("b", -1, box=(35, 36, 38, 39))], after)
-    assert [p.scene_id for p in pairs] == ["beyond", "clear"]
+    assert names(pairs) == ["beyond", "clear"]
     assert pairs[1].core.equals(shapely.box(*ground))
     assert pairs[0].core.equals(shapely.box(37, 37, 37.5, 38))
     assert told == ["1 pair: its ground is shown by scenes chosen before it (cloudy)"]
@@ -164,21 +174,84 @@ def test_a_long_series_finds_the_same_pair_as_every_combination() -> None:
     box = (36.0, 37.0, 37.0, 38.0)
     loose = [replace(i, place=None, cell=None, outline=shapely.box(*box)) for i in series]
     pairs, _ = pair(loose[:60], loose[60:])
-    assert [(p.scene_id, p.pre and p.pre.name) for p in pairs] == [("best-a", "best-b")]
+    assert names(pairs) == ["best-a"]
+    assert pairs[0].pre
+    assert pairs[0].pre.name == "best-b"
     assert "chosen from 60 before images" in pairs[0].why
 
 
 def test_names_of_scenes_are_safe_and_unique() -> None:
     boxes = [(36 + i, 37, 36.9 + i, 38) for i in range(4)]
-    names = ["a b/../c", "A b---c", "a-b-c", "Üç"]
-    after = [image(n, 1, box=b) for n, b in zip(names, boxes, strict=True)]  # type: ignore[arg-type]
+    called = ["a b/../c", "A b---c", "a-b-c", "Üç"]
+    after = [image(n, 1, box=b) for n, b in zip(called, boxes, strict=True)]  # type: ignore[arg-type]
     after = [replace(a, href=f"https://a.org/{i}/Scene 1.tif") for i, a in enumerate(after)]
     pairs, _ = pair([], after, needs_before=False)
-    assert [p.scene_id for p in pairs] == ["Scene-1", "Scene-1-2", "Scene-1-3", "Scene-1-4"]
+    assert names(pairs) == ["A-b---c", "a-b-c", "a-b-c", "scene"]
+    assert len({p.scene_id.casefold() for p in pairs}) == 4
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", p.scene_id) for p in pairs)
     assert slug("37/031133012312") == "37-031133012312"
     assert slug("../../etc/passwd\n") == "etc-passwd"
     assert slug("Üç") == "scene"
     assert len(slug("x" * 500)) == 80
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["TCI", "tci", "T C I", "T-C-I", "x" * 90]),
+            st.sampled_from(["a", "b", "a/b", "a-b", "https://a.org", "https://a.org/b"]),
+            st.integers(0, 9),
+        ),
+        min_size=2,
+        max_size=12,
+        unique=True,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_one_image_more_renames_no_other_scene(
+    places: list[tuple[str, str, int]], chance: Random
+) -> None:
+    """Images of one name in many folders, each over ground of its own, in any order and quality."""
+    after = [
+        replace(
+            image(name, day + 1, box=(2 * k, 0, 2 * k + 1, 1), cloud=float(day)),
+            href=f"{folder}/{day}/{name}.tif",
+        )
+        for k, (name, folder, day) in enumerate(places)
+    ]
+    everything = called_by_image(after)
+    assert len({name.casefold() for name in everything.values()}) == len(after)
+    left = chance.choice(after)
+    others = [image for image in after if image is not left]
+    chance.shuffle(others)
+    assert called_by_image(others) == {k: v for k, v in everything.items() if k != left.href}
+
+
+def called_by_image(after: list[CatalogImage]) -> dict[str, str]:
+    pairs, _ = pair([], after, needs_before=False)
+    return {p.post.href: p.scene_id for p in pairs}
+
+
+def test_a_folder_that_is_moved_keeps_the_names_of_its_scenes(tmp_path: Path) -> None:
+    found = set()
+    for place in ("here", "there/below"):
+        at = tmp_path / place
+        post = replace(image("TCI", 1, box=(0, 0, 1, 1)), href=str(at / "T36" / "TCI.tif"))
+        choice = Choice(None, post, post.outline, post.outline, "")
+        (scene,) = pairs_of([choice], LeftOut(), at)
+        found.add(scene.scene_id)
+    assert len(found) == 1
+
+
+def test_a_name_that_is_wanted_twice_is_given_once() -> None:
+    boxes = [shapely.box(2 * k, 0, 2 * k + 1, 1) for k in range(3)]
+    choices = [
+        Choice(None, replace(image(f"i{k}", 1, box=b.bounds), place=None), b, b, "", "Market")
+        for k, b in enumerate(boxes)
+    ]
+    pairs = pairs_of(choices, LeftOut())
+    assert names(pairs) == ["Market"] * 3
+    assert sum(p.scene_id == "Market" for p in pairs) == 1
 
 
 def test_an_area_cuts_the_cores() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,6 +101,44 @@ def test_what_was_not_written_is_not_analysed(tmp_path: Path) -> None:
     assert not made.done(plan.at(0, 0))
     for layer in LAYERS:
         assert (made.read(layer.name, 0, 0, 200, 200) == NOT_ANALYSED).all()
+
+
+@pytest.mark.parametrize("layer", [layer.name for layer in LAYERS])
+def test_a_chunk_without_one_of_its_shards_is_not_done(tmp_path: Path, layer: str) -> None:
+    """Zarr reads such a shard as its fill value, 255, and finds nothing wrong with it."""
+    plan = Plan.of((200, 200), Window(64, 16), 64, (0, 0, 200, 200))
+    made = store(tmp_path, plan)
+    hurt, other = plan.at(0, 1), plan.at(1, 1)
+    for part in (hurt, other):
+        made.blank(part)
+    shard = made.path / layer / "c/0/1"
+    whole = shard.read_bytes()
+    shard.write_bytes(b"")
+    assert not made.sound(hurt)
+    shard.unlink()
+    assert not made.done(hurt)
+    assert not made.sound(hurt)
+    shard.write_bytes(whole[:-10])
+    assert made.done(hurt)  # by its size; only reading tells
+    assert not made.sound(hurt)
+    shard.write_bytes(whole)
+    assert made.sound(hurt)
+    assert made.sound(other)
+
+
+def test_a_store_that_lacks_an_array_is_made_anew_and_a_whole_one_is_kept(tmp_path: Path) -> None:
+    plan = Plan.of((200, 200), Window(64, 16), 64, (0, 0, 200, 200))
+    made = store(tmp_path, plan)
+    part = plan.at(2, 2)
+    made.blank(part)
+    before = shards(made)
+    store(tmp_path, plan)
+    assert shards(made) == before != {}
+    shutil.rmtree(made.path / "window_score")
+    again = store(tmp_path, plan)
+    assert shards(again) == {}
+    again.blank(part)
+    assert shards(again) == before
 
 
 def test_a_chunk_is_written_wherever_an_event_loop_runs(tmp_path: Path) -> None:
