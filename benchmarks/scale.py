@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 from aftermap.cluster.futures import Failure, run_bounded
 from aftermap.cluster.job import Job, JobFile, run_chunk
+from aftermap.cluster.machine import CONFIG
 from aftermap.scenes.layer import Layer
 from aftermap.scenes.pair import Pixels
 from aftermap.scenes.plan import Chunk, Plan, Window
@@ -60,6 +61,10 @@ class NoStore:
 
     def write(self, chunk: Chunk, values: Mapping[str, np.ndarray]) -> None:
         """Nothing."""
+
+    def sound(self, chunk: Chunk) -> bool:
+        """Every chunk is still to be worked on."""
+        return False
 
     def whole(self) -> bool:
         """It is never removed."""
@@ -141,9 +146,7 @@ def _cluster(workers: int) -> Iterator[tuple[Client, psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="aftermap-scale-") as folder:
         file = Path(folder) / "scheduler.json"
         common = ["--scheduler-file", str(file)]
-        scheduler = _started(
-            "scheduler", *common, "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"
-        )
+        scheduler = _started(*common, "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
         many = subprocess.Popen(
             [sys.executable, __file__, "--join", str(file), "--workers", str(workers)],
             stdout=subprocess.DEVNULL,
@@ -162,14 +165,15 @@ def _cluster(workers: int) -> Iterator[tuple[Client, psutil.Process]]:
 
 
 def _started(*arguments: str) -> subprocess.Popen[bytes]:
-    """A `dask` command with the settings that aftermap gives a scheduler."""
+    """A Dask scheduler with the settings that aftermap gives it."""
+    settings = {name: value for name, value in CONFIG.items() if not isinstance(value, dict)}
+    named = {
+        f"DASK_{k.upper().replace('.', '__').replace('-', '_')}": str(v)
+        for k, v in settings.items()
+    }
     return subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", *arguments[1:]],
-        env={
-            **os.environ,
-            "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "500",
-            "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "500",
-        },
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", *arguments],
+        env=os.environ | named,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -142,6 +142,9 @@ def test_a_cluster_without_workers_is_waited_for_and_then_given_up_in_words(
 
 def test_a_cluster_that_grows_with_its_tasks_is_given_one(client: Client, tmp_path: Path) -> None:
     """Its scheduler starts a worker only once something waits for one."""
+    from aftermap.kernels.network import _loaded
+
+    _loaded.cache_clear()  # the worker is in this process, where other tests have loaded weights
     job, file = planned(tmp_path)
     client.cluster.adapt(minimum=0, maximum=1, interval="100ms", wait_count=1000)
     try:
