@@ -10,9 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..models.ranks import Ranks
-from ..models.recipes import BUNDLED, TrainConfig
-from ..models.training import train
 from ..scenes.errors import Refused, UsageError
 from ..scenes.remote import is_remote
 from ..scenes.synth import Synth, write
@@ -65,22 +62,8 @@ def run_export(run: Path, to: str, out: Path | None, overwrite: bool, as_json: b
         print(f"left out   {note}")
 
 
-def run_train(arguments: Mapping[str, Any]) -> None:
-    """Train from the command line's arguments and say what to do with the weights."""
-    names = TrainConfig.__dataclass_fields__.keys() & arguments.keys()
-    asked = TrainConfig(
-        **{name: arguments[name] for name in names} | {"out": str(arguments["out"])}
-    )
-    config = BUNDLED if arguments["bundled"] else asked
-    weights = train(config, fresh=arguments["fresh"])
-    if not Ranks.here().leads:
-        return
-    print(f"weights    {weights}")
-    print(f"Try: aftermap assess PRE POST --method {config.method} --weights {weights}")
-
-
 def _request(arguments: Mapping[str, Any]) -> Request:
-    images = [_source(image) for image in arguments["images"]]
+    images = [source_of(image) for image in arguments["images"]]
     if len(images) > 2:
         raise UsageError(
             f"{len(images)} images were given; give PRE and POST. Several tiles of one image go "
@@ -94,7 +77,7 @@ def _request(arguments: Mapping[str, Any]) -> Request:
     )
 
 
-def _source(text: str) -> str | list[str]:
+def source_of(text: str) -> str | list[str]:
     """A path, or the tiles named in a text file given as @file."""
     if not text.startswith("@"):
         return text

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from ..scenes.layer import NOT_ANALYSED
-from .chips import Chip
+from .chips.chip import Chip, without_nodata
+from .photometric import relight
+
+
+class Augmenter(Protocol):
+    """A way of changing chips."""
+
+    def draw(self, chip: Chip, size: int, key: Sequence[int]) -> Chip:
+        """Crop and change a chip: (size, size) px, uint8; the same for the same key.
+
+        Labels are taken from the nearest pixel, images bilinearly; both follow one affine map, up
+        to the misregistration of the before image. What lies outside of the chip is 0, label 255.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,30 +50,67 @@ class Augment:
     seek: int = 2
     """Number of crops drawn, of which the one with most damage is taken."""
 
+    def draw(self, chip: Chip, size: int, key: Sequence[int]) -> Chip:
+        """See Augmenter."""
+        rng = _generator(key)
+        centre = _centre(chip.codes, size, self.seek, rng)
+        matrix = _matrix(self, rng)
+        slip = rng.uniform(-self.shift, self.shift, 2)
+        crop = _cut(chip, matrix, centre, slip, size)
+        pre, post = recolour(crop.pre, crop.post, self, rng)
+        crop = replace(crop, pre=pre, post=post)
+        if rng.random() < self.blank:
+            _blank(crop.pre if rng.random() < 0.5 else crop.post, crop.codes, rng)
+        return crop
+
+
+@dataclass(frozen=True)
+class PaperAugment:
+    """Paper 001, section III.E: flips, shifts, scales, turns; light, sharpness and noise.
+
+    Each flip has probability one half; so has a shift by up to 5 % of the crop together with a
+    scale of 0.95 to 1.05 and a turn by up to 90 degrees. See `photometric` for the rest.
+    """
+
+    apart: bool = False
+    """Draw the changes of light separately for before and after; the paper draws them together."""
+    jitter: int = 0
+    """Largest misregistration of before against after, px; the paper has none. Whole pixels, so
+    that interpolation never blurs one of the images alone."""
+    seek: int = 1
+    """Number of crops drawn, of which the one with most damage is taken."""
+
+    def draw(self, chip: Chip, size: int, key: Sequence[int]) -> Chip:
+        """See Augmenter; pixels that are black in either image are left out of the labels."""
+        rng = _generator(key)
+        centre = _centre(chip.codes, size, self.seek, rng)
+        matrix = np.diag(rng.choice([-1.0, 1.0], 2))
+        moved, offset = rng.random() < 0.5, rng.uniform(-0.05, 0.05, 2) * size
+        scale, turn = rng.uniform(0.95, 1.05), np.deg2rad(rng.uniform(-90, 90))
+        if moved:
+            cos, sin = np.cos(turn), np.sin(turn)
+            matrix = matrix @ np.array([[cos, -sin], [sin, cos]]) / scale
+            centre = centre - matrix @ offset
+        slip = rng.integers(-self.jitter, self.jitter, 2, endpoint=True)
+        crop = _cut(chip, matrix, centre, slip, size)
+        codes = without_nodata(crop.pre, crop.post, crop.codes)
+        first, second = rng.integers(2**63, size=2)
+        pre, post = (
+            relight(image, np.random.default_rng(seed))
+            for image, seed in ((crop.pre, first), (crop.post, second if self.apart else first))
+        )
+        return replace(crop, pre=pre, post=post, codes=codes)
+
 
 PLAIN = Augment(0, 0, 0, 0, 0, blank=0, seek=1)
 
 FOLDER = Augment(scale=0.1, rotate=20, shear=0.02, shift=1.0, light=0.6, apart=False, blank=0.05)
 """For chips of real imagery, which already differ in light between the dates."""
 
+PAPER = PaperAugment()
 
-def draw(chip: Chip, size: int, augment: Augment, key: tuple[int, int, int]) -> Chip:
-    """Crop and change a chip: (size, size) px, uint8; the same for the same key.
-
-    Labels are taken from the nearest pixel, images bilinearly; both follow one affine map, up to
-    the misregistration of the before image. What lies outside of the chip is 0, label 255.
-    """
-    rng = np.random.default_rng([word & 0xFFFFFFFF for word in key])
-    centre = _centre(chip.codes, size, augment.seek, rng)
-    matrix = _matrix(augment, rng)
-    slip = rng.uniform(-augment.shift, augment.shift, 2)
-    pre = _sample(chip.pre, matrix, centre + slip, size, order=1)
-    post = _sample(chip.post, matrix, centre, size, order=1)
-    codes = _sample(chip.codes[None], matrix, centre, size, order=0, fill=NOT_ANALYSED)[0]
-    pre, post = recolour(pre, post, augment, rng)
-    if rng.random() < augment.blank:
-        _blank(pre if rng.random() < 0.5 else post, codes, rng)
-    return Chip(pre, post, codes)
+PAPER_APART = PaperAugment(apart=True, jitter=2)
+"""As the paper, with a light of its own for each date, and some misregistration."""
 
 
 def recolour(
@@ -72,6 +124,18 @@ def recolour(
         state = first.bit_generator.state
         second.bit_generator.state = state
     return _develop(pre, augment.light, first), _develop(post, augment.light, second)
+
+
+def _generator(key: Sequence[int]) -> np.random.Generator:
+    return np.random.default_rng([word & 0xFFFFFFFF for word in key])
+
+
+def _cut(chip: Chip, matrix: np.ndarray, centre: np.ndarray, slip: np.ndarray, size: int) -> Chip:
+    """A crop around a centre, the before image `slip` px beside the after image."""
+    pre = _sample(chip.pre, matrix, centre + slip, size, order=1)
+    post = _sample(chip.post, matrix, centre, size, order=1)
+    codes = _sample(chip.codes[None], matrix, centre, size, order=0, fill=NOT_ANALYSED)[0]
+    return replace(chip, pre=pre, post=post, codes=codes)
 
 
 def _centre(codes: np.ndarray, size: int, seek: int, rng: np.random.Generator) -> np.ndarray:
@@ -107,16 +171,41 @@ def _matrix(augment: Augment, rng: np.random.Generator) -> np.ndarray:
 def _sample(
     image: np.ndarray, matrix: np.ndarray, centre: np.ndarray, size: int, order: int, fill: int = 0
 ) -> np.ndarray:
+    """A square cut of an image (bands, h, w) around a centre, `fill` where there is no image."""
     half = (size - 1) / 2
     offset = centre - matrix @ np.array([half, half])
-    if np.array_equal(matrix, np.eye(2)) and np.array_equal(offset, np.rint(offset)):
-        order = 0  # on the pixel grid, where interpolation could only cost time
+    if np.array_equal(abs(matrix), np.eye(2)) and np.array_equal(offset, np.rint(offset)):
+        return _taken(image, np.diag(matrix).astype(int), offset.astype(int), size, fill)
     out = np.empty((len(image), size, size), np.uint8)
     for band, target in zip(image, out, strict=True):
         ndimage.affine_transform(
             band, matrix, offset, output=target, output_shape=(size, size), order=order, cval=fill
         )
     return out
+
+
+def _taken(
+    image: np.ndarray, steps: np.ndarray, first: np.ndarray, size: int, fill: int
+) -> np.ndarray:
+    """As `_sample` on the pixel grid, where whole rows and columns are taken, forwards or backwards."""
+    (down, rows), (right, cols) = (
+        _run(int(start), int(step), size, length)
+        for start, step, length in zip(first, steps, image.shape[1:], strict=True)
+    )
+    out = np.full((len(image), size, size), fill, np.uint8)
+    out[:, down, right] = image[:, rows, cols][:, :: steps[0], :: steps[1]]
+    return out
+
+
+def _run(start: int, step: int, size: int, length: int) -> tuple[slice, slice]:
+    """Which of `size` places a run along an axis fills, and from which places in ascending order."""
+    if step > 0:
+        low, high = max(start, 0), min(start + size, length)
+        filled = slice(low - start, high - start)
+    else:
+        low, high = max(start - size + 1, 0), min(start + 1, length)
+        filled = slice(start + 1 - high, start + 1 - low)
+    return (filled, slice(low, high)) if low < high else (slice(0, 0), slice(0, 0))
 
 
 def _blank(image: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import Augment, draw
-from .chips import Chip, Chips
+from .chips.chip import Chip
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,24 @@ class Batch:
     """uint8 (n, 3, h, w)."""
     codes: Tensor
     """uint8 (n, h, w)."""
+    damaged: Tensor
+    """bool (n): whether each shows damage."""
+    names: tuple[str, ...] = ()
+    """What the chips are called."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in equal parts, in order."""
+        tensors = zip(
+            *(x.chunk(parts) for x in (self.pre, self.post, self.codes, self.damaged)), strict=True
+        )
+        size = len(self) // parts
+        return [
+            Batch(pre, post, codes, damaged, self.names[i * size : (i + 1) * size])
+            for i, (pre, post, codes, damaged) in enumerate(tensors)
+        ]
 
 
 def normalised(
@@ -42,43 +58,32 @@ def stacked(chips: Sequence[Chip]) -> Batch:
     """Chips of one size as one batch."""
     pre, post = (np.stack([getattr(c, name) for c in chips]) for name in ("pre", "post"))
     codes = np.stack([c.codes for c in chips])
-    return Batch(torch.from_numpy(pre), torch.from_numpy(post), torch.from_numpy(codes))
-
-
-def order(count: int, wanted: int, seed: int, epoch: int) -> list[int]:
-    """Numbers of the chips of an epoch: shuffled, begun again as often as `wanted` asks."""
-    rng = np.random.default_rng([seed, epoch])
-    rounds = [rng.permutation(count) for _ in range(math.ceil(wanted / count))]
-    return [int(i) for i in np.concatenate(rounds)[:wanted]]
+    return Batch(
+        torch.from_numpy(pre),
+        torch.from_numpy(post),
+        torch.from_numpy(codes),
+        torch.tensor([c.shows_damage for c in chips]),
+        tuple(c.name for c in chips),
+    )
 
 
 def batches(
-    chips: Chips,
-    augment: Augment,
-    size: int,
-    batch: int,
-    steps: int,
-    seed: int,
-    epoch: int,
-    workers: int,
-    part: range | None = None,
+    draw: Callable[[int], Chip], batch: int, steps: int, workers: int, part: range | None = None
 ) -> Iterator[Batch]:
-    """The batches of one epoch; the same for the same seed and epoch, whatever `workers` is.
+    """The batches of one epoch, in order, whatever `workers` is.
 
-    `part` takes only these places of each batch, where several processes share it.
+    `draw` gives the chip at a place of the epoch; place k is number k % batch of batch k // batch.
+    `part` takes only these numbers of each batch, where several processes share it.
 
     Threads suffice: reading, resampling and filtering happen outside of Python's lock. At most
     `workers` + 1 batches are in memory.
     """
-    chosen = order(len(chips), batch * steps, seed, epoch)
 
     def prepare(step: int) -> Batch:
         places = range(step * batch, (step + 1) * batch)
         if part is not None:
             places = places[part.start : part.stop]
-        return stacked(
-            [draw(chips.chip(chosen[k]), size, augment, (seed, epoch, k)) for k in places]
-        )
+        return stacked([draw(place) for place in places])
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="chips")
     waiting: deque[Future[Batch]] = deque()

@@ -127,10 +127,10 @@ class ChangeNet(nn.Module):
     def forward(self, pre: Tensor, post: Tensor) -> Tensor:
         self._check(pre, post)
         if self.fusion == "ef":
-            skips, x = self._encode(torch.cat([pre, post], dim=1))
+            skips, x = self.encode(torch.cat([pre, post], dim=1))
         else:
-            before, _ = self._encode(pre, bottleneck=False)
-            after, x = self._encode(post)
+            before, _ = self.encode(pre, bottleneck=False)
+            after, x = self.encode(post)
             skips = [self._fuse(a, b) for a, b in zip(before, after, strict=True)]
         for up, convs, skip in zip(
             reversed(self.ups), reversed(self.decoder), reversed(skips), strict=True
@@ -143,7 +143,7 @@ class ChangeNet(nn.Module):
             x = convs(torch.cat([x, skip], dim=1))
         return x
 
-    def _encode(self, x: Tensor, bottleneck: bool = True) -> tuple[list[Tensor], Tensor]:
+    def encode(self, x: Tensor, bottleneck: bool = True) -> tuple[list[Tensor], Tensor]:
         skips: list[Tensor] = []
         for stage in self.encoder:
             if skips:

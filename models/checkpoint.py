@@ -41,7 +41,7 @@ def save(path: str | os.PathLike[str], network: torch.nn.Module, card: Card) -> 
     tensors = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    broken = _not_finite(tensors)
+    broken = not_finite(tensors)
     if broken:
         raise UsageError(f"{weights} was not written: {broken} of the network is not finite.")
     content = safetensors.torch.save(tensors)
@@ -65,7 +65,7 @@ def load(
     unsound card, weights that are not finite, and weights that do not fit the network.
     """
     weights, beside = _files(path)
-    _check_file(weights, Path(path))
+    check_file(weights, Path(path))
     card = read_card(weights)
     for argument, wanted, found in (
         ("method", method, card.method),
@@ -86,7 +86,7 @@ def load(
             f"Give --weights a file with its own card."
         )
     tensors = safetensors.torch.load(content)
-    broken = _not_finite(tensors)
+    broken = not_finite(tensors)
     if broken:
         raise Refused(
             f"{weights} holds NaN or infinite weights: {broken}. Give --weights a sound file."
@@ -95,10 +95,10 @@ def load(
         network = build(card.network, **card.options)
     except UsageError as error:
         raise Refused(f"{beside} names a network that cannot be built: {error}") from error
-    differences = _differences(network.state_dict(), tensors)
-    if differences:
-        shown = "; ".join(differences[:3])
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    wrong = differences(network.state_dict(), tensors)
+    if wrong:
+        shown = "; ".join(wrong[:3])
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise Refused(
             f"{weights} does not fit the network {card.network} {dict(card.options)} that "
             f"{beside} names: {shown}{more}. Give --weights the file of that network."
@@ -177,37 +177,37 @@ def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return stem.with_name(stem.name + SUFFIX), stem.with_name(stem.name + ".json")
 
 
-def _check_file(weights: Path, asked: Path) -> None:
+def check_file(weights: Path, asked: Path, argument: str = "--weights") -> None:
     """Refuse what is not a whole safetensors file, judging by names and bytes alone."""
     if asked.suffix.lower() in PICKLES or _is_pickle(asked) or _is_pickle(weights):
         raise Refused(
             f"{asked} is a pickle, and reading a pickle can run any code in it: only safetensors "
-            f"files are read. Convert it with `aftermap weights convert`, then give --weights "
+            f"files are read. Convert it with `aftermap weights convert`, then give {argument} "
             f"the .safetensors file."
         )
     if not weights.is_file():
-        raise Refused(f"There is no weights file {weights}. Check the path given to --weights.")
+        raise Refused(f"There is no weights file {weights}. Check the path given to {argument}.")
     size = weights.stat().st_size
     with weights.open("rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= 100_000_000:
-            raise Refused(_foreign(weights, f"{size} bytes without a safetensors header"))
+            raise Refused(_foreign(weights, argument, f"{size} bytes without a safetensors header"))
         if length > size - 8:
-            raise Refused(_cut(weights, size, length + 8, "at least "))
+            raise Refused(_cut(weights, argument, size, length + 8, "at least "))
         try:
             header = json.loads(file.read(length))
             ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
             whole = 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise Refused(_foreign(weights, "a header that cannot be read")) from None
+            raise Refused(_foreign(weights, argument, "a header that cannot be read")) from None
     if size < whole:
-        raise Refused(_cut(weights, size, whole))
+        raise Refused(_cut(weights, argument, size, whole))
     try:
         with safetensors.safe_open(weights, "pt"):
             pass
     except safetensors.SafetensorError as error:
-        raise Refused(_foreign(weights, str(error))) from None
+        raise Refused(_foreign(weights, argument, str(error))) from None
 
 
 def _is_pickle(path: Path) -> bool:
@@ -219,18 +219,18 @@ def _is_pickle(path: Path) -> bool:
     return start.startswith(_PICKLE_MAGIC) and start[8:] != b"{"
 
 
-def _foreign(weights: Path, found: str) -> str:
-    return f"{weights} is not a safetensors file: found {found}. Give --weights another file."
+def _foreign(weights: Path, argument: str, found: str) -> str:
+    return f"{weights} is not a safetensors file: found {found}. Give {argument} another file."
 
 
-def _cut(weights: Path, size: int, whole: int, bound: str = "") -> str:
+def _cut(weights: Path, argument: str, size: int, whole: int, bound: str = "") -> str:
     return (
         f"{weights} is truncated: {size} bytes of {bound}{whole}. Fetch or copy it again, or give "
-        f"--weights another file."
+        f"{argument} another file."
     )
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """Name and count of the first tensor with NaN or infinity, or an empty string."""
     for key, tensor in tensors.items():
         if tensor.is_floating_point():
@@ -240,7 +240,7 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """How found weights differ from those that a network has, one short text each."""
     texts = []
     for key, tensor in expected.items():

@@ -1,17 +1,27 @@
-"""Training recipes: what `train` is told, and the recipe of the bundled weights."""
+"""Training recipes: what `train` and `pretrain` are told, and the recipe of the bundled weights."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from ..scenes.errors import UsageError
+from ..scenes.errors import Refused, UsageError
 from .registry import NETWORKS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+SYNTHETIC = "synthetic"
+"""The source of chips that is no folder."""
+
 Loss = Literal["auto", "levels", "levels-lovasz", "dice", "iou", "bce"]
+Augmentation = Literal["auto", "paper", "paper-apart", "none"]
+Freeze = Literal["no", "all", "weights"]
+
+_FREE = {"out", "cache", "workers", "minutes", "tensorboard", "training_data", "licence"}
+"""What may differ when a training goes on: it does not decide the weights."""
 
 
 @dataclass(frozen=True)
@@ -22,95 +32,214 @@ class SyntheticRecipe:
     """Scenes for training."""
     validation: int = 8
     """Scenes for validation; their seeds are never trained on."""
+    test: int = 8
+    """Scenes for testing, likewise; rendered only where something is tested on them."""
     side: int = 768
     """Height and width of a scene, px."""
     resolution: tuple[float, float] = (0.35, 0.7)
     """Range of pixel sizes, m."""
     first_seed: int = 100_000
-    """Seed of the first training scene; validation begins half a million further. Far from the
-    small seeds that demos and tests use."""
+    """Seed of the first training scene; validation begins half a million further, testing another
+    quarter. Far from the small seeds that demos and tests use."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what weights come out. Raises UsageError for unusable values."""
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What every training is told. Raises UsageError for unusable values."""
 
     out: str
-    """Folder for the weights, their card and the state to resume from."""
+    """Folder for the weights and the state to resume from."""
     method: str = "fc-siam-diff"
     """Name of the network."""
     size: str = "medium"
     """Size of the network."""
-    classes: int = 5
-    """1 (damaged or not) or 5 (background and four levels)."""
-    data: str = "synthetic"
-    """"synthetic", or a folder of chips (see `FolderChips`)."""
-    validation: str | None = None
-    """Another folder, for validation; None keeps 15 % of the chips."""
+    data: tuple[str, ...] = (SYNTHETIC,)
+    """Sources of chips: "synthetic", or folders that `open_chips` reads."""
+    weights: tuple[float, ...] = ()
+    """Share of each source in an epoch, in any unit; empty: by how many chips each has."""
     synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
-    resolution: tuple[float, float] = (0.3, 0.8)
-    """Range of pixel sizes, m, that the weights are meant for; goes to the card."""
-    nominal_resolution: float = 0.5
+    cache: str | None = None
+    """Folder that rendered scenes are kept in; None takes one within `out`."""
+    augment: Augmentation = "auto"
+    """How chips are changed: "paper" as in paper 001, "paper-apart" with separate light for before
+    and after and some misregistration, "auto" strongly for synthetic scenes and mildly for others."""
     epochs: int = 12
     steps: int | None = None
     """Optimiser steps per epoch; None: as many as the chips fill once."""
     chip: int = 256
     """Height and width of a training crop, px."""
     batch: int = 8
+    """Crops of which one optimiser step takes the gradient."""
+    accumulate: int = 1
+    """Parts in which a batch is worked on, for memory; the gradient stays that of the whole batch."""
     lr: float = 1e-3
+    encoder_lr: float | None = None
+    """Learning rate of the encoder; None takes `lr`."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """"cosine" rises over the first 3 % of the steps, then falls to zero; paper 001 is constant."""
     weight_decay: float = 2e-3
-    dropout: float = 0.05
-    loss: Loss = "auto"
-    """"auto" takes "levels" for five classes and "dice" for one."""
-    class_weights: tuple[float, ...] | None = None
-    """Weights of the cross-entropy of "levels", one per class."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; infinite clips nothing."""
+    patience: int | None = None
+    """Stop after this many epochs without a better score; None never stops early."""
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the forward pass; "auto" is bf16 where the processor computes in it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    core: int = 512
-    """Core of the window in the card, px."""
-    halo: int | None = None
-    """Halo of the window in the card, px; None takes the receptive field."""
     workers: int = 1
     """Threads that prepare batches ahead."""
     minutes: float | None = None
     """Begin no epoch that would end later than this; such weights depend on the machine's speed."""
     tensorboard: bool = False
     """Write scalars into `out/log` for TensorBoard."""
-    training_data: str = ""
-    """What goes to the card about the data; empty: a sentence is made from this configuration."""
-    licence: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", (self.data,))
+        object.__setattr__(self, "data", tuple(map(str, self.data)))
+        object.__setattr__(self, "weights", tuple(self.weights))
         if self.method not in NETWORKS:
             raise UsageError(
                 f"Unknown method {self.method!r} to train. Valid names: "
                 f"{', '.join(sorted(NETWORKS))}. Change --method."
             )
-        for name in ("epochs", "chip", "batch", "lr", "clip", "workers"):
+        for name in ("epochs", "chip", "batch", "lr", "clip", "workers", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"steps must be positive; got {self.steps}.")
+        for name in ("steps", "patience", "encoder_lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be positive; got {value}.")
+        if self.batch % self.accumulate:
+            raise UsageError(
+                f"A batch of {self.batch} crops cannot be worked on in {self.accumulate} equal "
+                f"parts. Change --batch or --accumulate."
+            )
+        if not self.data:
+            raise UsageError("There is nothing to train on. Give --data.")
+        if self.weights and len(self.weights) != len(self.data):
+            raise UsageError(
+                f"{len(self.data)} sources of chips, but {len(self.weights)} weights. Give each "
+                f"--data its weight, as in --data chips=2 --data synthetic=1, or none."
+            )
+        if any(not 0 < weight < float("inf") for weight in self.weights):
+            raise UsageError(f"Weights of sources are positive numbers; got {self.weights}.")
+        self._check_choice("augment", Augmentation)
+
+    @property
+    def scenes(self) -> Path:
+        """Where rendered scenes are kept."""
+        return Path(self.cache) if self.cache is not None else Path(self.out) / "scenes"
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights, as plain JSON values: a resumed run must agree on these."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if key not in _FREE
+        }
+
+    def _check_choice(self, name: str, choices: Any) -> None:
+        value, valid = getattr(self, name), get_args(choices)
+        if value not in valid:
+            raise UsageError(f"{name} is one of {', '.join(valid)}; got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LoopConfig):
+    """Everything that decides what weights come out. Raises UsageError for unusable values."""
+
+    classes: int = 5
+    """1 (damaged or not) or 5 (background and four levels)."""
+    intact: bool = True
+    """Whether places that show no damage take part; those of paper 001 did not."""
+    validation: str | None = None
+    """Another folder, for validation; None takes what the chips' own splits hold out."""
+    resolution: tuple[float, float] = (0.3, 0.8)
+    """Range of pixel sizes, m, that the weights are meant for; goes to the card."""
+    nominal_resolution: float = 0.5
+    dropout: float = 0.05
+    loss: Loss = "auto"
+    """"auto" takes "levels" for five classes and "dice" for one."""
+    pos_weight: float | None = None
+    """Weight of damaged pixels in the loss "bce"; the code of paper 001 has 16.2578."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the cross-entropy of "levels", one per class."""
+    encoder: str | None = None
+    """File of a pre-trained encoder to begin with."""
+    freeze: Freeze = "no"
+    """"all" keeps the encoder as it is, its BatchNorm too; "weights" lets the statistics of its
+    BatchNorm move, as the code of paper 001 did."""
+    core: int = 512
+    """Core of the window in the card, px."""
+    halo: int | None = None
+    """Halo of the window in the card, px; None takes the receptive field."""
+    training_data: str = ""
+    """What goes to the card about the data; empty: a sentence is made from this configuration."""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("loss", Loss)
+        self._check_choice("freeze", Freeze)
         graded = self.loss.startswith("levels")
         if self.loss != "auto" and graded != (self.classes == 5):
             raise UsageError(f"The loss {self.loss!r} does not go with {self.classes} classes.")
         if self.class_weights is not None and len(self.class_weights) != self.classes:
             raise UsageError(f"{self.classes} classes, but {len(self.class_weights)} weights.")
+        if self.pos_weight is not None and (self.loss != "bce" or not self.pos_weight > 0):
+            raise UsageError(
+                f"pos_weight {self.pos_weight} goes with the loss 'bce' and is positive; the loss "
+                f"is {self.loss!r}. Give --loss bce, or leave out --pos-weight."
+            )
+        if self.freeze != "no" and self.encoder is None:
+            raise UsageError(
+                "A frozen encoder that learnt nothing is of no use. Give --encoder, the file that "
+                "`aftermap pretrain` wrote, or leave out --freeze."
+            )
 
     def decisive(self) -> dict[str, Any]:
-        """What decides the weights, as plain JSON values: a resumed run must agree on these."""
-        free = {"out", "workers", "minutes", "tensorboard", "training_data", "licence"}
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-            if key not in free
-        }
+        """As for every training; of the encoder its content decides, not where it lies."""
+        digest = None
+        if self.encoder is not None:
+            try:
+                digest = hashlib.sha256(Path(self.encoder).read_bytes()).hexdigest()
+            except OSError as error:
+                raise Refused(
+                    f"The encoder {self.encoder} cannot be read: {error}. Change --encoder."
+                ) from error
+        return super().decisive() | {"encoder": digest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(LoopConfig):
+    """Contrastive pre-training of an encoder, with the numbers of paper 001, section IV.D."""
+
+    batch: int = 8
+    """Pairs, or for FC-EF pairs of pairs."""
+    lr: float = 1e-5
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "constant"] = "constant"
+    clip: float = float("inf")
+    augment: Augmentation = "paper"
+    margin: float = 1.0
+    """Squared distance beyond which embeddings that differ are far enough apart."""
+    normalize: bool = True
+    """Whether embeddings are scaled to length 1 first, as in the code of paper 001; its equation 1
+    does not."""
+    dimensions: int = 128
+    """Length of an embedding."""
+    least: float = 0.005
+    """Share of damaged pixels from which a crop counts as damaged; one with fewer, but some, is
+    drawn again."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("margin", "dimensions"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
+        if not 0 <= self.least < 1:
+            raise UsageError(f"least is a share in [0, 1); got {self.least}.")
 
 
 BUNDLED = TrainConfig(

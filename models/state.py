@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..scenes.errors import Refused
 from .checkpoint import write_atomically
-from .recipes import TrainConfig
+from .recipes import LoopConfig
 
 NAME = "state.safetensors"
 _KEY = "aftermap"
@@ -32,9 +32,16 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     """Per epoch: loss and validation metrics."""
 
+    def over(self, config: LoopConfig) -> bool:
+        """Whether all epochs are done, or too many without a better score."""
+        stale = self.epoch - self.best_epoch
+        return self.epoch >= config.epochs or (
+            config.patience is not None and stale >= config.patience
+        )
+
 
 def save_state(
-    config: TrainConfig,
+    config: LoopConfig,
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
@@ -56,7 +63,7 @@ def save_state(
 
 
 def load_state(
-    config: TrainConfig, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+    config: LoopConfig, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor]]:
     """Take up a run where it stopped: fills network and optimiser, returns progress and best.
 
@@ -66,16 +73,7 @@ def load_state(
     path = Path(config.out) / NAME
     if not path.exists():
         return Progress(), {}
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            note: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        found, told = note["config"], note["progress"]
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise Refused(
-            f"{path} cannot be read as the state of a training run: {error}. Give another --out, "
-            f"or --fresh to start over."
-        ) from None
+    found, told, tensors = _read(path)
     wanted = json.loads(json.dumps(config.decisive()))
     changed = [
         f"{key} was {found.get(key)}, now {wanted.get(key)}"
@@ -95,6 +93,20 @@ def load_state(
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     return Progress(**told), _part(tensors, "best.")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Configuration, progress and tensors of a state file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            note: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return note["config"], note["progress"], tensors
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise Refused(
+            f"{path} cannot be read as the state of a training run: {error}. Give another --out, "
+            f"or --fresh to start over."
+        ) from None
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

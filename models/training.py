@@ -1,52 +1,35 @@
-"""Training a change network: one plain loop that goes on where it stopped."""
+"""Training a change network to find damage, from scratch or from a pre-trained encoder."""
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..scenes.errors import AftermapError, UsageError
-from .augment import FOLDER, PLAIN, Augment, recolour
-from .batches import batches, normalised, stacked
+from ..scenes.errors import UsageError
+from .batches import Batch, batches, normalised, stacked
 from .card import MAX_FLIP_RATE, Card
-from .change import ChangeNet, damage_codes, receptive_field
+from .change import ChangeNet, receptive_field
 from .checkpoint import SUFFIX, load, save
-from .chips import Chip, Chips, FolderChips, SyntheticChips
+from .chips.chip import Chip
+from .encoder import load_encoder
+from .evaluation import FIGURES, evaluate_chips
 from .fidelity import bf16_flip_rate, halo_flip_rate
+from .loop import Tick, begin, device_of, learn, print_progress, silence
 from .losses import IGNORE, bce, dice, iou, levels
-from .metrics import DAMAGED, Confusion, XView2Counts, confusion, xview2_counts
+from .metrics import DAMAGED
 from .ranks import Ranks
-from .recipes import IMAGENET_MEAN, IMAGENET_STD, TrainConfig
+from .recipes import IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, LoopConfig, TrainConfig
 from .registry import build
-from .state import NAME, Progress, load_state, save_state
+from .sources import Exam, training_sources
+from .state import Progress
 
-WARM_UP = 0.03
-"""Share of the steps over which the cosine schedule rises."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """What a progress function is told after each step, and with a score after each epoch."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    rate: float
-    """Megapixels of crops per second."""
-    eta: float
-    """Seconds until the last epoch ends, validation left out."""
-    score: float | None = None
+MEASURED = 8
+"""Validation chips on which the cost of bf16 and of halos is measured."""
 
 
 def train(
@@ -61,142 +44,100 @@ def train(
     Where the environment says that this is one of several processes (see `Ranks`), each works on
     its part of every batch, and the first one validates, tells and writes.
 
-    Raises Refused for chips or a state that do not fit, UsageError for a missing extra, and
-    AftermapError if the loss stops being a number.
+    Raises Refused for chips, an encoder or a state that do not fit, UsageError for a missing extra,
+    and AftermapError, naming the chips, if the loss stops being a number.
     """
     ranks = Ranks.here()
-    device = torch.device(_device(config, ranks))
+    device = device_of(config, ranks)
     ranks.part(config.batch)
     with ranks.joined(device):
-        return _train(config, progress or print_progress, fresh, ranks, device)
-
-
-def _train(
-    config: TrainConfig,
-    tell: Callable[[Tick], None],
-    fresh: bool,
-    ranks: Ranks,
-    device: torch.device,
-) -> Path:
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if fresh and ranks.leads:
-        (out / NAME).unlink(missing_ok=True)
-    ranks.wait()
-    tell = tell if ranks.leads else _silence
-    writer = _tensorboard(out / "log") if config.tensorboard and ranks.leads else None
-    torch.manual_seed(config.seed)
-    network = _network(config).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
-    run, best = load_state(config, network, optimizer)
-    shared = ranks.sharing(network)
-    chips, held, augment = _data(config)
-    exam = list(_validation(held, config, augment, network.stride)) if ranks.leads else []
-    steps = config.steps or max(1, len(chips) // config.batch)
-    target = out / f"{config.method}{SUFFIX}"
-    started = time.monotonic()
-    begun_at = run.epoch
-    while run.epoch < config.epochs:
-        done = run.epoch - begun_at
-        spent = (time.monotonic() - started) / 60
-        late = config.minutes is not None and spent * (done + 1) / max(done, 1) > config.minutes
-        if ranks.agreed(bool(done and late), device):
-            break
-        loss = _epoch(
-            config, network, optimizer, chips, augment, steps, run.epoch, tell, ranks, shared
-        )
-        run.epoch += 1
-        if not ranks.leads:
-            continue
-        scores = evaluate(network, exam, config)
-        run.history.append({"epoch": run.epoch, "loss": loss, **scores})
-        if run.best is None or scores["score"] > run.best:
-            run.best, run.best_epoch = scores["score"], run.epoch
-            best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
-        save_state(config, network, optimizer, best, run)
-        tell(Tick(run.epoch, config.epochs, steps, steps, loss, 0.0, 0.0, scores["score"]))
-        if writer is not None:
-            for name, value in run.history[-1].items():
-                writer.add_scalar(name, value, run.epoch)
-            writer.flush()
-    if ranks.leads:
-        network.load_state_dict(best)
-        save(target, network.cpu(), _card(config, network, exam, run))
-        load(target, method=config.method, classes=config.classes)  # what was written can be read
-    ranks.wait()
-    return target
-
-
-def _silence(_: Tick) -> None:
-    """Only the first of several processes tells."""
-
-
-def _epoch(
-    config: TrainConfig,
-    network: ChangeNet,
-    optimizer: torch.optim.Optimizer,
-    chips: Chips,
-    augment: Augment,
-    steps: int,
-    epoch: int,
-    tell: Callable[[Tick], None],
-    ranks: Ranks,
-    shared: torch.nn.Module,
-) -> float:
-    """One epoch; returns the mean loss. `shared` is the network, as `Ranks.sharing` made it."""
-    network.train()
-    # An own seed per epoch makes dropout the same after a restart, without a state to keep.
-    torch.manual_seed(hash_seed(config.seed, epoch) + ranks.rank)
-    device = next(network.parameters()).device
-    narrow = _narrow(config, device)
-    total = 0.0
-    began = time.monotonic()
-    part = ranks.part(config.batch)
-    supply = batches(
-        chips, augment, config.chip, config.batch, steps, config.seed, epoch, config.workers, part
-    )
-    for step, batch in enumerate(supply):
-        rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        pre, post = (
-            normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD) for x in (batch.pre, batch.post)
-        )
-        with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
-            logits = shared(pre, post)
-        loss = criterion(config, logits.float(), batch.codes.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        value = float(loss.detach())
-        if not (math.isfinite(value) and math.isfinite(float(norm))):
-            raise AftermapError(
-                f"The training stopped in epoch {epoch + 1}, step {step + 1} of {steps}: the loss "
-                f"is {value} and the gradient's norm {float(norm)}, at a learning rate of "
-                f"{rate:.2g}. Lower --lr; {epoch} whole epochs are kept in {config.out}."
+        begin(config, ranks, fresh)
+        segmentation = Segmentation(config, ranks.leads)
+        tell = (progress or print_progress) if ranks.leads else silence
+        learnt = learn(segmentation, config, tell, ranks, device)
+        target = Path(config.out) / f"{config.method}{SUFFIX}"
+        if ranks.leads:
+            network = segmentation.network
+            network.load_state_dict(learnt.best)
+            save(
+                target,
+                network.cpu(),
+                _card(config, network, segmentation.exam.few(MEASURED), learnt.run),
             )
-        optimizer.step()
-        total += value
-        passed = time.monotonic() - began
-        pixels = (step + 1) * config.batch * config.chip**2
-        left = (config.epochs - epoch) * steps - step - 1
-        mean = total / (step + 1)
-        eta = left * passed / (step + 1)
-        tell(Tick(epoch + 1, config.epochs, step + 1, steps, mean, pixels / passed / 1e6, eta))
-    return ranks.mean(total / steps, device)
+            load(
+                target, method=config.method, classes=config.classes
+            )  # what was written can be read
+        ranks.wait()
+        return target
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of a step (from 0) of all steps."""
-    if config.schedule == "constant":
-        return config.lr
-    rise = max(1, round(WARM_UP * steps))
-    if step < rise:
-        return config.lr * (step + 1) / rise
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+class Segmentation:
+    """The task of finding damage pixel by pixel; see `loop.Task`."""
+
+    def __init__(self, config: TrainConfig, leads: bool = True) -> None:
+        self.config = config
+        self.network = network_of(config)
+        if config.encoder is not None:
+            load_encoder(config.encoder, self.network, config.method)
+        if config.freeze != "no":
+            self.network.encoder.requires_grad_(False)
+        sources = training_sources(config)
+        self.chips = sources.train
+        held = sources.validation if leads else ()
+        self.exam = Exam(held, config.seed, self.network.stride)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Encoder and the rest, each with its learning rate."""
+        return parameter_groups(self.network.encoder, self.network, self.config)
+
+    def steps(self) -> int:
+        """As asked, or as many as the chips fill once."""
+        return self.config.steps or max(1, len(self.chips) // self.config.batch)
+
+    def batches(self, steps: int, epoch: int, ranks: Ranks) -> Iterator[Batch]:
+        """Crops of an epoch in batches."""
+        config = self.config
+        chosen = self.chips.order(config.batch * steps, config.seed, epoch)
+
+        def draw(place: int) -> Chip:
+            return self.chips.draw(chosen[place], config.chip, (config.seed, epoch, place))
+
+        part = ranks.part(config.batch)
+        return batches(draw, config.batch, steps, config.workers, part)
+
+    def learn(self) -> None:
+        """Training mode; a frozen encoder stays as it is used."""
+        self.network.train()
+        if self.config.freeze == "all":
+            self.network.encoder.eval()
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The configured loss of logits against damage codes."""
+        return criterion(self.config, outputs, batch.codes.to(outputs.device))
+
+    def examine(self) -> dict[str, float]:
+        """Metrics on the validation chips."""
+        return evaluate(self.network, self.exam, self.config)
+
+
+def parameter_groups(
+    encoder: nn.Module, network: nn.Module, config: LoopConfig
+) -> list[dict[str, Any]]:
+    """What of a network is to be learnt: one group, or two where the encoder has its own rate."""
+    if config.encoder_lr is None:
+        found = [p for p in network.parameters() if p.requires_grad]
+        return [{"params": found, "lr": config.lr, "base_lr": config.lr}]
+    inside = {id(p) for p in encoder.parameters()}
+    rates = (config.encoder_lr, config.lr)
+    split = [
+        [p for p in network.parameters() if p.requires_grad and (id(p) in inside) == wanted]
+        for wanted in (True, False)
+    ]
+    return [
+        {"params": group, "lr": rate, "base_lr": rate}
+        for group, rate in zip(split, rates, strict=True)
+        if group
+    ]
 
 
 def criterion(config: TrainConfig, logits: Tensor, codes: Tensor) -> Tensor:
@@ -208,62 +149,29 @@ def criterion(config: TrainConfig, logits: Tensor, codes: Tensor) -> Tensor:
         overlap = "lovasz" if config.loss == "levels-lovasz" else "dice"
         return levels(logits, codes, weights, overlap)  # type: ignore[arg-type]
     damaged = torch.isin(codes, torch.tensor(DAMAGED, dtype=codes.dtype, device=codes.device))
-    losses: dict[str, Callable[..., Tensor]] = {"auto": dice, "dice": dice, "iou": iou, "bce": bce}
-    return losses[config.loss](logits[:, 0], damaged, valid=codes != IGNORE)
+    valid = codes != IGNORE
+    if config.loss == "bce":
+        return bce(logits[:, 0], damaged, config.pos_weight, valid)
+    return (iou if config.loss == "iou" else dice)(logits[:, 0], damaged, valid=valid)
 
 
-def evaluate(network: torch.nn.Module, chips: list[Chip], config: TrainConfig) -> dict[str, float]:
+def evaluate(network: ChangeNet, chips: Iterable[Chip], config: TrainConfig) -> dict[str, float]:
     """Validation metrics in fp32, pooled over all pixels that count.
 
     Five classes: the xView2 score and its parts. One class: IoU (as "score"), F1, precision and
     recall of damaged pixels, as in paper 001, table III.
     """
-    network.eval()
-    device = next(network.parameters()).device
-    graded, binary = XView2Counts(), Confusion()
-    for chip in chips:
-        pre, post = (x.to(device) for x in _tensors(chip))
-        with torch.inference_mode():
-            predicted = damage_codes(network(pre, post))[0].cpu().numpy()
-        seen = chip.codes != IGNORE
-        truth, found = chip.codes[seen], predicted[seen]
-        binary += confusion(np.isin(truth, DAMAGED), np.isin(found, DAMAGED))
-        if config.classes == 5:
-            graded += xview2_counts(truth, truth, found, found)
-    damaged = {
-        "damaged_iou": binary.iou,
-        "damaged_f1": binary.f1,
-        "damaged_precision": binary.precision,
-        "damaged_recall": binary.recall,
-    }
-    if config.classes == 1:
-        return {"score": binary.iou, **damaged}
-    score = graded.score()
+    found = evaluate_chips(network, chips)
+    damaged = {f"damaged_{name}": getattr(found.pixels, name) for name in FIGURES}
+    if config.classes == 1 or found.levels is None:
+        return {"score": found.pixels.iou, **damaged}
+    score = found.levels.score()
     f1 = {f"f1_level_{i}": v for i, v in enumerate(score.pop("damage_f1_per_class"), 1)}
     return {**score, **f1, **damaged}
 
 
-def print_progress(tick: Tick) -> None:
-    """Print a line per epoch, and on a terminal the step, speed and remaining time as well."""
-    head = f"epoch {tick.epoch}/{tick.epochs}"
-    if tick.score is not None:
-        print(f"\r{head}  loss {tick.loss:.4f}  score {tick.score:.4f}          ", file=sys.stderr)
-    elif sys.stderr.isatty():
-        minutes, seconds = divmod(round(tick.eta), 60)
-        print(
-            f"\r{head}  step {tick.step}/{tick.steps}  loss {tick.loss:.4f}  "
-            f"{tick.rate:.2f} Mpx/s  ETA {minutes}:{seconds:02d} ",
-            end="",
-            file=sys.stderr,
-        )
-
-
-def hash_seed(seed: int, epoch: int) -> int:
-    """A seed for torch from the run's seed and the epoch; neighbours are unrelated."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
-def _network(config: TrainConfig) -> ChangeNet:
+def network_of(config: TrainConfig) -> ChangeNet:
+    """The network that a configuration names, with random weights; UsageError for sizes that do not fit."""
     network = build(config.method, **_options(config))
     if not isinstance(network, ChangeNet):
         raise UsageError(f"{config.method!r} is not trained by this command.")
@@ -277,34 +185,6 @@ def _network(config: TrainConfig) -> ChangeNet:
 
 def _options(config: TrainConfig) -> dict[str, Any]:
     return {"size": config.size, "classes": config.classes, "dropout": config.dropout}
-
-
-def _data(config: TrainConfig) -> tuple[Chips, Chips, Augment]:
-    """Chips to train on, chips to validate on, and how the former are changed."""
-    if config.data == "synthetic":
-        recipe = config.synthetic
-        first, cache = recipe.first_seed, Path(config.out) / "scenes"
-        parts = [
-            SyntheticChips(range(a, a + n), recipe.side, recipe.resolution, cache)
-            for a, n in ((first, recipe.scenes), (first + 500_000, recipe.validation))
-        ]
-        return parts[0], parts[1], Augment()
-    chips = FolderChips(config.data, config.classes)
-    if config.validation is not None:
-        return chips, FolderChips(config.validation, config.classes), FOLDER
-    train_part, held = chips.split(0.15, config.classes)
-    return train_part, held, FOLDER
-
-
-def _validation(chips: Chips, config: TrainConfig, augment: Augment, stride: int) -> Iterator[Chip]:
-    """Validation chips, cut to whole strides; synthetic ones in a light of their own."""
-    light = augment if config.data == "synthetic" else PLAIN
-    for index in range(len(chips)):
-        chip = chips.chip(index)
-        height, width = (side // stride * stride for side in chip.codes.shape)
-        pre, post = (np.array(x[:, :height, :width]) for x in (chip.pre, chip.post))
-        rng = np.random.default_rng([config.seed, 2**31, index])
-        yield Chip(*recolour(pre, post, light, rng), np.array(chip.codes[:height, :width]))
 
 
 def _tensors(chip: Chip) -> tuple[Tensor, Tensor]:
@@ -328,7 +208,9 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
         # What a smaller halo would cost, for whoever chooses --halo.
         narrower = range(network.stride * 2, full, network.stride * 2)
         scores |= {f"halo_{h}_flip_rate": halo_flip_rate(network, pairs, h, core) for h in narrower}
-    data = config.data if config.data == "synthetic" else f"the chips of {Path(config.data).name}"
+    data = " and ".join(
+        name if name == SYNTHETIC else f"the chips of {Path(name).name}" for name in config.data
+    )
     card = Card(
         method=config.method,
         network=config.method,
@@ -349,34 +231,3 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
         metrics={"best_epoch": run.best_epoch, **scores},
     )
     return replace(card, precision="bf16") if flips <= MAX_FLIP_RATE else card
-
-
-def _device(config: TrainConfig, ranks: Ranks) -> str:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch finds no CUDA device.")
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return f"cuda:{ranks.local}" if device == "cuda" and ranks.count > 1 else device
-
-
-def _narrow(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the forward pass runs in bf16."""
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # Without the instructions, bf16 on a processor is emulated and slower than fp32.
-    # Older versions of torch cannot tell; they train in fp32.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UsageError(
-            'TensorBoard was asked for but is not installed: pip install "aftermap[train]"'
-        ) from None
-    return SummaryWriter(str(folder))

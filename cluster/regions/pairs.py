@@ -34,9 +34,9 @@ def find_pairs(
     if images.kind == "list":
         return _listed(images, reading, area, placing, needs_before)
     if images.kind == "folder":
-        befores, afters, counts = _from_folders(images, reading, placing)
+        befores, afters, counts = from_folders(images, reading, placing)
     else:
-        befores, afters, counts = _from_catalog(images, reading, area)
+        befores, afters, counts = from_catalog(images, reading, area)
     counts |= {"before": len(befores), "after": len(afters)}
     _check_dates(images, reading, befores, afters, needs_before)
     limits = Limits(area, images.max_cloud, images.max_off_nadir)
@@ -44,7 +44,7 @@ def find_pairs(
         good_enough(group, limits, reading.left_out)
         for group in (befores if needs_before else [], afters)
     )
-    root = _root(images, [*befores, *afters])
+    root = copies_root(images, [*befores, *afters])
     befores, afters = (local_copies(group, root, reading.left_out) for group in (befores, afters))
     counts |= _figures(befores, afters, needs_before)
     choices = choose(befores, afters, reading.left_out, needs_before=needs_before, area=area)
@@ -64,7 +64,7 @@ def wanted_area(
     return area
 
 
-def _from_folders(
+def from_folders(
     images: Images, reading: Reading, placing: Placing
 ) -> tuple[list[CatalogImage], list[CatalogImage], dict[str, int]]:
     """The images of the two folders, each once, and how many were found."""
@@ -83,7 +83,7 @@ def _from_folders(
     return before, after, {"images": reading.found, "duplicates removed": dropped + more}
 
 
-def _from_catalog(
+def from_catalog(
     images: Images, reading: Reading, area: shapely.Geometry | None
 ) -> tuple[list[CatalogImage], list[CatalogImage], dict[str, int]]:
     """A catalog's images before and after the event, each once, and how many were found."""
@@ -131,7 +131,7 @@ def _on_their_side(images: Images, reading: Reading, folder: str) -> list[Catalo
     return undated + here
 
 
-def _root(images: Images, wanted: list[CatalogImage]) -> Path | None:
+def copies_root(images: Images, wanted: list[CatalogImage]) -> Path | None:
     """The folder of local copies; refused where files lie on the network and must not be read there."""
     if images.root is not None:
         root = Path(images.root).absolute()

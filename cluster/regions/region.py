@@ -177,7 +177,7 @@ def _run(
         return
     region = work.region
     where = client or region.cluster
-    with connected(where, region.workers, region.memory, **_queue(region, where)) as cluster:
+    with connected(where, region.workers, region.memory, **queue_options(region, where)) as cluster:
         _say(f"dashboard  {dashboard(cluster)}", quiet)
         with RunProgress(mine, mine - len(left), quiet, "scenes") as progress:
             for outcome in run_scenes(work, folder, cluster, left, quiet, fresh):
@@ -186,7 +186,7 @@ def _run(
                 progress.advance(outcome.pixels)
 
 
-def _queue(region: RegionFile, cluster: str | Client) -> dict[str, Any]:
+def queue_options(region: RegionFile, cluster: str | Client) -> dict[str, Any]:
     """What workers that are batch jobs are asked for, from the file's [job] table."""
     if cluster not in QUEUES:
         return {}

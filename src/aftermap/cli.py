@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from aftermap.chips_command import chips_app
 from aftermap.ending import carry_out
+from aftermap.experiments import experiments
 from aftermap.learning import learning
 from aftermap.options import (
     DEFAULT,
@@ -310,7 +312,9 @@ def doctor(as_json: Json = False) -> None:
     print(json.dumps(examine(), indent=2) if as_json else examine().text())
 
 
+app.add_typer(chips_app)
 app.add_typer(learning)
+app.add_typer(experiments)
 
 
 def _check_words(words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The commands about learning: train, calibrate, and scenes to train and try on."""
+"""The commands about learning: train, pretrain, calibrate, and scenes to train and try on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from typing import Annotated
 
 import typer
 
-from aftermap.options import DEFAULT, Device, Finished, Precision
+from aftermap.options import Device, Finished, Precision
+from aftermap.training_options import (
+    Accumulate,
+    AugmentName,
+    BatchSize,
+    Board,
+    Crop,
+    Data,
+    Decay,
+    EncoderRate,
+    Epochs,
+    Forget,
+    MethodName,
+    Patience,
+    Preset,
+    Rate,
+    Seed,
+    Size,
+    Steps,
+)
 
 learning = typer.Typer()
 
@@ -15,6 +34,9 @@ learning = typer.Typer()
 @learning.command(
     epilog="Examples:\n\n"
     "aftermap train --method fc-ef --size small --classes 1 --data chips/ --out weights/fc-ef\n\n"
+    "aftermap train --preset kahramanmaras --data chips/ --encoder encoder/fc-siam-diff-encoder.safetensors"
+    " --encoder-lr 3e-5\n\n"
+    "aftermap train --data chips/=2 --data synthetic=1 --classes 5\n\n"
     "aftermap assess before.tif after.tif --method fc-ef --weights weights/fc-ef/fc-ef.safetensors"
 )
 def train(
@@ -22,42 +44,107 @@ def train(
         Path,
         typer.Option("-o", "--out", help="Folder for weights, card and the state to go on from."),
     ] = Path("weights"),
-    method: Annotated[str, typer.Option(help="fc-ef, fc-siam-conc or fc-siam-diff.")] = DEFAULT,
-    size: Annotated[str, typer.Option(help="small, medium, large or daudt.")] = "medium",
+    method: MethodName = None,
+    preset: Preset = None,
+    size: Size = None,
     classes: Annotated[
-        int, typer.Option(help="1 (damaged or not) or 5 (background and four levels).")
-    ] = 5,
-    data: Annotated[
-        str, typer.Option(help="'synthetic', or a folder with pre/, post/ and mask/ chips.")
-    ] = "synthetic",
-    validation: Annotated[str | None, typer.Option(help="Folder of validation chips.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 12,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps per epoch. Default: the data once.")
+        int | None,
+        typer.Option(help="1 (damaged or not) or 5 (background and four levels; default)."),
     ] = None,
-    chip: Annotated[int, typer.Option(help="Side of a training crop, px.")] = 256,
-    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 2e-3,
-    dropout: Annotated[float, typer.Option(help="Dropout.")] = 0.05,
+    data: Data = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Folder of validation chips. Default: the chips' own split.")
+    ] = None,
+    intact: Annotated[
+        bool | None,
+        typer.Option("--intact/--no-intact", help="Whether places without damage take part."),
+    ] = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    chip: Crop = None,
+    batch: BatchSize = None,
+    accumulate: Accumulate = None,
+    lr: Rate = None,
+    encoder_lr: EncoderRate = None,
+    weight_decay: Decay = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout. Default: 0.05.")] = None,
     loss: Annotated[
-        str, typer.Option(help="auto, levels, levels-lovasz, dice, iou or bce.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
+        str | None, typer.Option(help="auto, levels, levels-lovasz, dice, iou or bce.")
+    ] = None,
+    pos_weight: Annotated[
+        float | None, typer.Option(help="Weight of damaged pixels with --loss bce.")
+    ] = None,
+    augment: AugmentName = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Pre-trained encoder to begin with: what pretrain wrote.")
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(help="no, all (the encoder stays as it is) or weights (its BatchNorm moves)."),
+    ] = None,
+    patience: Patience = None,
+    seed: Seed = None,
     device: Device = "auto",
     precision: Precision = "auto",
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/log.")] = False,
+    tensorboard: Board = False,
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Train the weights that come with the package.")
     ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget an earlier training in OUT.")
-    ] = False,
+    fresh: Forget = False,
 ) -> None:
-    """Train a change network; run the same command again to go on after an interruption."""
-    from aftermap.cluster.command import run_train
+    """Train a change network; run the same command again to go on after an interruption.
+
+    Defaults are those of the preset, or without one 12 epochs of batches of 8 crops of 256 px, a
+    learning rate of 0.001 and a weight decay of 0.002.
+    """
+    from aftermap.cluster.learning import run_train
 
     run_train(dict(locals()))
+
+
+@learning.command(
+    epilog="Examples:\n\n"
+    "aftermap pretrain --preset kahramanmaras --method fc-siam-diff --data chips/ -o encoder\n\n"
+    "aftermap pretrain --size small --chip 128 --epochs 20 --steps 50 --lr 1e-3 -o encoder"
+)
+def pretrain(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the encoder and the state.")
+    ] = Path("encoder"),
+    method: MethodName = None,
+    preset: Preset = None,
+    size: Size = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    chip: Crop = None,
+    batch: BatchSize = None,
+    accumulate: Accumulate = None,
+    lr: Rate = None,
+    encoder_lr: EncoderRate = None,
+    weight_decay: Decay = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Squared distance that is far enough apart. Default: 1.")
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option("--normalize/--literal", help="Embeddings of length 1, or as the equation."),
+    ] = None,
+    augment: AugmentName = None,
+    patience: Patience = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tensorboard: Board = False,
+    fresh: Forget = False,
+) -> None:
+    """Teach an encoder by contrast which pairs show damage; train takes it with --encoder.
+
+    Draws pairs with damage and pairs without equally, from the training part of the chips only.
+    """
+    from aftermap.cluster.learning import run_pretrain
+
+    run_pretrain(dict(locals()))
 
 
 @learning.command(

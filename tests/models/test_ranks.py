@@ -13,7 +13,8 @@ import torch
 from aftermap.models.augment import FOLDER
 from aftermap.models.batches import batches
 from aftermap.models.checkpoint import load
-from aftermap.models.chips import FolderChips
+from aftermap.models.chips.mixture import Mixture, Source
+from aftermap.models.chips.open import open_chips
 from aftermap.models.losses import bce, levels
 from aftermap.models.ranks import MEETING, Ranks
 from aftermap.models.registry import build
@@ -142,8 +143,10 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_processes_share_the_crops_of_one(chips: Path) -> None:
     def crops(part: range | None) -> list[torch.Tensor]:
-        data = FolderChips(str(chips), 5)
-        return [b.post for b in batches(data, FOLDER, 32, 4, 3, 7, 1, 1, part)]
+        mixture = Mixture([Source(open_chips(chips, 5), FOLDER, 1.0)])
+        chosen = mixture.order(12, 7, 1)
+        draw = lambda place: mixture.draw(chosen[place], 32, (7, 1, place))  # noqa: E731
+        return [b.post for b in batches(draw, 4, 3, 1, part)]
 
     whole = crops(None)
     parts = [crops(Ranks(2, rank).part(4)) for rank in (0, 1)]

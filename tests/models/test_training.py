@@ -15,9 +15,10 @@ import torch
 from aftermap.models.batches import normalised
 from aftermap.models.checkpoint import load, read_card
 from aftermap.models.fidelity import bf16_flip_rate, flip_rate, halo_flip_rate, predictor
+from aftermap.models.loop import Tick, schedule
 from aftermap.models.recipes import BUNDLED, SyntheticRecipe, TrainConfig
 from aftermap.models.registry import build
-from aftermap.models.training import Tick, learning_rate, train
+from aftermap.models.training import train
 from aftermap.scenes.errors import AftermapError, Refused, UsageError
 from PIL import Image
 
@@ -180,12 +181,12 @@ def test_tensorboard_is_an_extra(
 
 def test_learning_rates() -> None:
     cosine = TrainConfig(out="", lr=1.0)
-    rates = [learning_rate(cosine, step, 1000) for step in range(1000)]
+    rates = [schedule(cosine, step, 1000) for step in range(1000)]
     assert rates[:3] == pytest.approx([1 / 30, 2 / 30, 3 / 30])
     assert rates[30] == 1
     assert rates[30 + 485] == pytest.approx(0.5)
     assert rates[-1] < 1e-4
-    assert learning_rate(replace(cosine, schedule="constant"), 999, 1000) == 1
+    assert schedule(replace(cosine, schedule="constant"), 999, 1000) == 1
 
 
 def test_configurations_that_make_no_sense() -> None:

@@ -1,0 +1,1 @@
+"""Training chips cut from images: screened, paired, labelled, divided and written."""

@@ -1,0 +1,111 @@
+"""What the command line asks of trainings, searches and studies, and what it prints afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..models.presets import pretrain_config, train_config
+from ..models.pretraining import pretrain
+from ..models.ranks import Ranks
+from ..models.recipes import BUNDLED, LoopConfig, PretrainConfig, TrainConfig
+from ..models.training import train
+from ..scenes.errors import UsageError
+from .study import study
+from .tune import tune
+
+
+def run_train(arguments: Mapping[str, Any]) -> None:
+    """Train from the command line's arguments and say what to do with the weights."""
+    config = BUNDLED
+    if not arguments["bundled"]:
+        config = train_config(given(TrainConfig, arguments), arguments["preset"])
+    weights = train(config, fresh=arguments["fresh"])
+    if not Ranks.here().leads:
+        return
+    print(f"weights    {weights}")
+    print(f"Try: aftermap assess PRE POST --method {config.method} --weights {weights}")
+
+
+def run_pretrain(arguments: Mapping[str, Any]) -> None:
+    """Pre-train from the command line's arguments and say what to do with the encoder."""
+    config = pretrain_config(given(PretrainConfig, arguments), arguments["preset"])
+    encoder = pretrain(config, fresh=arguments["fresh"])
+    if not Ranks.here().leads:
+        return
+    print(f"encoder    {encoder}")
+    print(f"Try: aftermap train --method {config.method} --size {config.size} --encoder {encoder}")
+
+
+def given(kind: type[LoopConfig], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were given and that a configuration knows, as it wants them."""
+    known = {field.name for field in fields(kind)} - {"data", "out"}
+    asked = {name: arguments[name] for name in known if arguments.get(name) is not None}
+    asked["out"] = str(arguments["out"])
+    if arguments["data"]:
+        asked |= sources(arguments["data"])
+    return asked
+
+
+def sources(words: Sequence[str]) -> dict[str, Any]:
+    """Sources of chips and their weights from words such as `chips/` or `chips/=2`."""
+    named = [_source(word) for word in words]
+    weights = [weight for _, weight in named if weight is not None]
+    if weights and len(weights) < len(named):
+        raise UsageError(
+            "Either each --data has a weight, as in --data chips/=2 --data synthetic=1, or none."
+        )
+    return {"data": tuple(name for name, _ in named), "weights": tuple(weights)}
+
+
+def _source(word: str) -> tuple[str, float | None]:
+    name, equals, weight = word.rpartition("=")
+    if not equals or Path(word).exists():
+        return word, None
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise UsageError(
+            f"--data {word}: {weight!r} is no weight. Give a folder, or FOLDER=NUMBER."
+        ) from None
+
+
+def run_tune(arguments: Mapping[str, Any]) -> None:
+    """Search for settings from the command line's arguments and say which did best."""
+    asked = given(TrainConfig, arguments)
+    asked.pop("out")
+    done = tune(
+        asked,
+        arguments["out"],
+        arguments["trials"],
+        arguments["cluster"],
+        arguments["workers"],
+        arguments["preset"],
+        quiet=False,
+    )
+    print(done.text())
+
+
+def run_study(arguments: Mapping[str, Any]) -> None:
+    """Carry out a study from the command line's arguments and print its table."""
+    training = given(TrainConfig, arguments)
+    training.pop("out")
+    before = {
+        name.removeprefix("pretrain_"): value
+        for name, value in arguments.items()
+        if name.startswith("pretrain_") and value is not None
+    }
+    shared = {name: training[name] for name in ("chip", "augment") if name in training}
+    done = study(
+        arguments["name"],
+        arguments["out"],
+        arguments["seeds"],
+        training,
+        shared | before,
+        arguments["cluster"],
+        arguments["workers"],
+        quiet=arguments["as_json"],
+    )
+    print((done.path / "study.json").read_text() if arguments["as_json"] else done.text())

@@ -1,0 +1,1 @@
+"""Training chips: before, after and damage codes, from folders, data sets and synthetic scenes."""

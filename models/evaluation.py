@@ -1,0 +1,131 @@
+"""How right a network is on chips: over all pixels together, per image, and per level."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .batches import normalised, stacked
+from .change import ChangeNet, damage_codes
+from .chips.chip import Chip
+from .curves import ScoreCounts
+from .losses import IGNORE
+from .metrics import DAMAGED, Confusion, XView2Counts, confusion, xview2_counts
+from .recipes import IMAGENET_MEAN, IMAGENET_STD
+
+FIGURES = ("accuracy", "precision", "recall", "f1", "iou")
+"""Of a yes-or-no decision, in the order of paper 001, table III."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts over chips; add them up."""
+
+    pixels: Confusion = field(default_factory=Confusion)
+    """Damaged or not, over all pixels together (micro), as in paper 001."""
+    images: tuple[tuple[str, Confusion], ...] = ()
+    """The same for each chip, by name."""
+    scores: ScoreCounts = field(default_factory=ScoreCounts)
+    levels: XView2Counts | None = None
+    """Of networks that know levels."""
+    left_out: int = 0
+    """Pixels of code 255, which count in no way."""
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        known = [levels for levels in (self.levels, other.levels) if levels is not None]
+        return Evaluation(
+            self.pixels + other.pixels,
+            self.images + other.images,
+            self.scores + other.scores,
+            sum(known[1:], known[0]) if known else None,
+            self.left_out + other.left_out,
+        )
+
+    @property
+    def damaged_images(self) -> list[tuple[str, Confusion]]:
+        """The chips that show damage: of others IoU and recall say nothing."""
+        return [(name, found) for name, found in self.images if found.tp + found.fn]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, named, as plain values; ratios in 0-1."""
+        means = {
+            name: statistics.fmean(getattr(found, name) for _, found in self.damaged_images)
+            for name in FIGURES
+            if self.damaged_images
+        }
+        return {
+            "micro": {name: getattr(self.pixels, name) for name in FIGURES},
+            "mean_over_damaged_images": means,
+            "roc_auc": self.scores.auc,
+            "average_precision": self.scores.average_precision,
+            "levels": None if self.levels is None else self.levels.score(),
+            "images": len(self.images),
+            "damaged_images": len(self.damaged_images),
+            "pixels": sum(vars(self.pixels).values()),
+            "damaged_pixels": self.pixels.tp + self.pixels.fn,
+            "left_out_pixels": self.left_out,
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a chip."""
+
+    probability: np.ndarray
+    """Of damage, float32 (h, w): of the one class, or of levels 2 to 4 together."""
+    codes: np.ndarray
+    """Damage codes, uint8 (h, w)."""
+
+
+def predict_chip(network: ChangeNet, chip: Chip, threshold: float = 0.5) -> Prediction:
+    """Run a network on one chip of any size, in fp32 on the network's device.
+
+    The chip is padded to a multiple of the network's stride with the mean colour, as the engine
+    pads a raster. `threshold` is for one class (strictly above it is damaged); levels are the
+    largest probability's.
+    """
+    device = next(network.parameters()).device
+    height, width = chip.codes.shape
+    pad = (0, -width % network.stride, 0, -height % network.stride)
+    batch = stacked([chip])
+    pre, post = (
+        functional.pad(normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD), pad)
+        for x in (batch.pre, batch.post)
+    )
+    with torch.inference_mode():
+        logits = network.eval()(pre, post)[..., :height, :width].float()
+        if network.classes == 1:
+            probability = logits.sigmoid()[0, 0]
+        else:
+            probability = logits.softmax(dim=1)[0, 2:].sum(dim=0)
+        codes = damage_codes(logits, threshold)[0]
+    return Prediction(probability.cpu().numpy(), codes.cpu().numpy())
+
+
+def evaluate_chips(network: ChangeNet, chips: Iterable[Chip], threshold: float = 0.5) -> Evaluation:
+    """Count how right a network is on chips, one at a time; pixels of code 255 are left out."""
+    total = Evaluation()
+    for chip in chips:
+        total += judged(chip, predict_chip(network, chip, threshold), network.classes > 1)
+    return total
+
+
+def judged(chip: Chip, prediction: Prediction, graded: bool) -> Evaluation:
+    """The counts of one chip."""
+    seen = chip.codes != IGNORE
+    truth, found = chip.codes[seen], prediction.codes[seen]
+    true = np.isin(truth, DAMAGED)
+    pixels = confusion(true, np.isin(found, DAMAGED))
+    return Evaluation(
+        pixels,
+        ((chip.name, pixels),),
+        ScoreCounts.of(np.clip(prediction.probability[seen], 0, 1), true),
+        xview2_counts(truth, truth, found, found) if graded and truth.max(initial=0) < 5 else None,
+        int(np.count_nonzero(~seen)),
+    )

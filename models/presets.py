@@ -1,0 +1,120 @@
+"""Settings by name: those that a publication arrived at, and those that a search here found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..scenes.errors import Refused, UsageError
+from .recipes import PretrainConfig, SyntheticRecipe, TrainConfig
+
+_PAPER: dict[str, Any] = {
+    "size": "large",
+    "classes": 1,
+    "intact": False,
+    "augment": "paper",
+    "chip": 1024,
+    "epochs": 100,
+    "schedule": "constant",
+    "clip": math.inf,
+    "resolution": (0.25, 0.6),
+    "nominal_resolution": 0.305,
+}
+"""Paper 001, section IV.C: AdamW at a constant rate, damaged pairs only, whole chips."""
+
+KAHRAMANMARAS: dict[str, dict[str, Any]] = {
+    "fc-ef": _PAPER
+    | {"loss": "dice", "lr": 4e-5, "weight_decay": 7e-5, "dropout": 0.01, "batch": 4},
+    "fc-siam-conc": _PAPER
+    | {"loss": "iou", "lr": 5e-4, "weight_decay": 2e-4, "dropout": 0.02, "batch": 4},
+    "fc-siam-diff": _PAPER
+    | {"loss": "dice", "lr": 3e-4, "weight_decay": 2e-3, "dropout": 0.05, "batch": 8}
+    | {"accumulate": 2},
+}
+"""Paper 001, table II. A batch of 8 is worked on in two parts, as a GPU of 10 GB had it."""
+
+_SIAMESE: dict[str, Any] = {"size": "large", "chip": 1024, "accumulate": 2}
+
+KAHRAMANMARAS_PRETRAINING: dict[str, dict[str, Any]] = {
+    # One pass over 121,000 pairs of pairs, in rounds after which its state is kept.
+    "fc-ef": _SIAMESE | {"epochs": 121, "steps": 125},
+    "fc-siam-conc": _SIAMESE | {"epochs": 200, "steps": 33},
+    "fc-siam-diff": _SIAMESE | {"epochs": 200, "steps": 33},
+}
+"""Paper 001, section IV.D: 200 passes over some 268 pairs; batch, rate, decay and margin are the
+defaults of `PretrainConfig`."""
+
+SMALL: dict[str, Any] = {
+    "synthetic": SyntheticRecipe(scenes=80, validation=16, test=24, side=384),
+    "size": "small",
+    "chip": 128,
+    "accumulate": 1,
+    "steps": 40,
+    "lr": 1e-3,
+    "augment": "auto",
+}
+"""What makes a study small enough for two cores, in training and pre-training alike."""
+
+SMALL_TRAINING = SMALL | {"batch": 8, "epochs": 10}
+SMALL_PRETRAINING = SMALL | {"epochs": 12, "least": 0.05}
+
+NAMES = ("kahramanmaras",)
+
+
+def preset(name: str, method: str) -> dict[str, Any]:
+    """Settings of a training by the name of a preset, or from a JSON file that `tune` wrote.
+
+    Raises UsageError for an unknown name, Refused for a file that holds no settings.
+    """
+    if name == "kahramanmaras":
+        return dict(_of(KAHRAMANMARAS, name, method))
+    if not name.endswith(".json"):
+        raise UsageError(
+            f"Unknown preset {name!r}. Give {', '.join(NAMES)}, or a .json file that `aftermap "
+            f"tune` wrote, with --preset."
+        )
+    try:
+        values = json.loads(Path(name).read_text(encoding="utf-8"))
+        known = {field.name for field in fields(TrainConfig)} - {"out"}
+        unknown = sorted(set(values) - known)
+    except (OSError, ValueError, TypeError) as error:
+        raise Refused(f"The preset {name} cannot be read: {error}. Change --preset.") from error
+    if unknown:
+        raise Refused(
+            f"The preset {name} holds {', '.join(unknown[:3])}, no settings of a training."
+        )
+    return values
+
+
+def pretraining_preset(name: str, method: str) -> dict[str, Any]:
+    """Settings of a pre-training by the name of a preset; UsageError for an unknown one."""
+    if name != "kahramanmaras":
+        raise UsageError(f"Unknown preset {name!r}. Give {', '.join(NAMES)} with --preset.")
+    return dict(_of(KAHRAMANMARAS_PRETRAINING, name, method))
+
+
+def train_config(given: Mapping[str, Any], name: str | None = None) -> TrainConfig:
+    """A configuration from what was asked for; what was not, is the preset's, or the default."""
+    method = given.get("method") or TrainConfig.method
+    base = preset(name, method) if name else {}
+    return TrainConfig(**(base | {"method": method} | dict(given)))
+
+
+def pretrain_config(given: Mapping[str, Any], name: str | None = None) -> PretrainConfig:
+    """As `train_config`, for a pre-training."""
+    method = given.get("method") or PretrainConfig.method
+    base = pretraining_preset(name, method) if name else {}
+    return PretrainConfig(**(base | {"method": method} | dict(given)))
+
+
+def _of(table: Mapping[str, dict[str, Any]], name: str, method: str) -> dict[str, Any]:
+    if method not in table:
+        raise UsageError(
+            f"The preset {name!r} is for {', '.join(table)}; {method!r} was asked for. Change "
+            f"--method."
+        )
+    return table[method]

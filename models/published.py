@@ -1,0 +1,37 @@
+"""The results that paper 001 published, table III, beside which ours are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Variant = Literal["none", "pretrained", "frozen"]
+"""How a network's encoder begins: at random, pre-trained, or pre-trained and then frozen."""
+
+VARIANTS: tuple[Variant, ...] = ("none", "pretrained", "frozen")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of the table, percent, over all pixels of 28 test chips of 1024 px together."""
+
+    method: str
+    variant: Variant
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    iou: float
+
+
+TABLE_III: tuple[PublishedRow, ...] = (
+    PublishedRow("fc-ef", "none", 94.45, 53.54, 53.15, 53.34, 36.37),
+    PublishedRow("fc-siam-conc", "none", 94.58, 54.12, 55.95, 55.02, 37.95),
+    PublishedRow("fc-siam-diff", "none", 94.99, 59.12, 52.50, 55.62, 38.52),
+    PublishedRow("fc-ef", "pretrained", 94.76, 57.46, 47.21, 51.83, 34.98),
+    PublishedRow("fc-siam-conc", "pretrained", 93.30, 45.09, 59.83, 51.42, 34.61),
+    PublishedRow("fc-siam-diff", "pretrained", 93.20, 44.79, 58.87, 50.87, 34.11),
+    PublishedRow("fc-ef", "frozen", 88.80, 26.64, 49.82, 34.71, 21.00),
+    PublishedRow("fc-siam-conc", "frozen", 92.99, 41.69, 45.87, 43.68, 27.94),
+    PublishedRow("fc-siam-diff", "frozen", 88.84, 25.47, 44.95, 32.52, 19.42),
+)

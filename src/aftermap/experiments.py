@@ -1,0 +1,133 @@
+"""The commands that compare networks: tune, study and evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftermap.options import Cluster, Json, Workers
+from aftermap.training_options import (
+    AugmentName,
+    BatchSize,
+    Crop,
+    Data,
+    Epochs,
+    MethodName,
+    Patience,
+    Preset,
+    Rate,
+    Seed,
+    Size,
+    Steps,
+)
+
+experiments = typer.Typer()
+
+
+@experiments.command(
+    epilog="Examples:\n\n"
+    "aftermap tune --data chips/ --method fc-siam-diff --trials 100 -o tuning\n\n"
+    "aftermap tune --data chips/ --cluster slurm --workers 20 -o tuning\n\n"
+    "aftermap train --preset tuning/best.json --data chips/ --epochs 100"
+)
+def tune(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder; a search in it goes on.")
+    ] = Path("tuning"),
+    method: MethodName = None,
+    data: Data = None,
+    trials: Annotated[int, typer.Option(help="Trainings with settings drawn at random.")] = 100,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of a trial. Default: 10.")] = None,
+    steps: Steps = None,
+    chip: Crop = None,
+    augment: AugmentName = None,
+    patience: Patience = None,
+    seed: Seed = None,
+    preset: Preset = None,
+    cluster: Cluster = "auto",
+    workers: Workers = None,
+) -> None:
+    """Search for good settings at random: loss, batch, rates, decay, dropout and size.
+
+    The distributions are those of paper 001, table I. Run the same command again to go on after an
+    interruption, or with more --trials to add to them.
+    """
+    from aftermap.cluster.learning import run_tune
+
+    run_tune(dict(locals()))
+
+
+@experiments.command(
+    epilog="Examples:\n\n"
+    "aftermap study kahramanmaras --data chips/ --seeds 3 -o study\n\n"
+    "aftermap study kahramanmaras-small --data synthetic=3 --data chips/=1 --seeds 3 -o small-study"
+)
+def study(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="kahramanmaras, the study of paper 001, or kahramanmaras-small, which two cores "
+            "finish in an hour.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder; a study in it goes on.")] = Path(
+        "study"
+    ),
+    data: Data = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each network; mean and deviation.")] = 1,
+    classes: Annotated[int | None, typer.Option(help="1 (as the paper) or 5 (levels).")] = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    chip: Crop = None,
+    batch: BatchSize = None,
+    lr: Rate = None,
+    augment: AugmentName = None,
+    patience: Patience = None,
+    pretrain_epochs: Annotated[int | None, typer.Option(help="Rounds of pre-training.")] = None,
+    pretrain_steps: Annotated[int | None, typer.Option(help="Steps of such a round.")] = None,
+    pretrain_lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None,
+    pretrain_least: Annotated[
+        float | None,
+        typer.Option(help="Share of damaged pixels from which its crops count as damaged."),
+    ] = None,
+    cluster: Cluster = "auto",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Repeat a published study: nine trainings per seed, tested, beside the published figures.
+
+    What is not given is as published. Run the same command again to go on after an interruption.
+    """
+    from aftermap.cluster.learning import run_study
+
+    run_study(dict(locals()))
+
+
+@experiments.command(
+    epilog="Examples:\n\n"
+    "aftermap evaluate weights/fc-siam-diff.safetensors --data chips/ -o evaluation\n\n"
+    "aftermap evaluate weights/fc-ef.safetensors --data LEVIR-CD/ --threshold 0.4 --no-intact"
+)
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="Safetensors file with its card beside it.")],
+    data: Annotated[Path, typer.Option(help="Folder of chips.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for figures and report.")] = Path(
+        "evaluation"
+    ),
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
+    threshold: Annotated[
+        float | None, typer.Option(help="Of damage, for one class. Default: the card's.")
+    ] = None,
+    intact: Annotated[
+        bool, typer.Option("--intact/--no-intact", help="Whether places without damage count.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Say how right a network is on chips: figures, curves, panels and a report."""
+    from aftermap.cluster.evaluate import run_evaluate
+
+    run_evaluate(dict(locals()))
