@@ -20,8 +20,8 @@ from ..models.checkpoint import load, write_atomically
 from ..models.chips.chipset import ChipSet
 from ..models.chips.open import open_chips
 from ..models.chips.parts import MAIN, main_parts
-from ..models.evaluation import FIGURES, Evaluation, evaluate_chips, predict_chip
-from ..models.panels import Panel, chosen, draw_panels
+from ..models.evaluation import FIGURES, Evaluation, evaluate_chips
+from ..models.panels import panels_of
 from ..models.published import TABLE_III
 from ..scenes.errors import Refused, UsageError
 
@@ -133,12 +133,8 @@ def _best(network: ChangeNet, chips: ChipSet, split: str, intact: bool) -> float
 
 def _write(done: Evaluated, network: ChangeNet, card: Card, part: ChipSet, data: str) -> None:
     done.path.mkdir(parents=True, exist_ok=True)
-    panels = [
-        Panel(chip, predict_chip(network, chip, done.threshold), caption)
-        for number, caption in chosen(done.found)
-        for chip in [part.chip(number)]
-    ]
-    picture, curves = draw_panels(panels), _curves(done)
+    picture = panels_of(network, done.found, part.chip, done.threshold)
+    curves = _curves(done)
     told = done.to_dict() | {"weights_sha256": card.sha256, "data": data}
     page = _render(
         _PAGE + ".j2",

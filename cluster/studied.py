@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ def write_report(done: Studied) -> Path:
         figures=FIGURES,
         methods=METHODS,
         rows=[(row, published[row.method, row.variant]) for row in done.rows],
+        panels=[(name, _picture(done.path / f"{name}-0" / "none.png")) for name in METHODS],
         separation=[(name, *done.separation(name)) for name in METHODS],
         training=done.facts["settings"]["training"],
         pretraining=done.facts["settings"]["pretraining"],
@@ -115,6 +117,10 @@ def write_report(done: Studied) -> Path:
     target = done.path / "study.html"
     write_atomically(target, page.encode())
     return target
+
+
+def _picture(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
 def consistent(row: PublishedRow, within: float = 0.015) -> bool:

@@ -14,7 +14,9 @@ from typing import Any
 
 from ..models.change import ChangeNet
 from ..models.checkpoint import load, write_atomically
+from ..models.evaluation import evaluate_chips
 from ..models.loop import silence
+from ..models.panels import panels_of
 from ..models.presets import (
     SMALL_PRETRAINING,
     SMALL_TRAINING,
@@ -116,17 +118,19 @@ def carry_out(work: Work) -> Outcome:
         chosen = config if variant == "none" else replace(
             config, encoder=str(encoder), freeze="all" if variant == "frozen" else "no"
         )  # fmt: skip
-        scores[variant] = tested(train(chosen, silence), chosen)
+        scores[variant] = tested(train(chosen, silence), chosen, work.folder / f"{variant}.png")
     outcome = Outcome(work.method, work.seed, before, after, scores)
     write_atomically(kept, json.dumps(asdict(outcome)).encode())
     return outcome
 
 
-def tested(weights: Path, config: TrainConfig) -> dict[str, float]:
-    """Figures of weights on the test parts of all sources together."""
+def tested(weights: Path, config: TrainConfig, picture: Path) -> dict[str, float]:
+    """Figures of weights on the test parts of all sources together, and panels of the first one."""
     network, _ = load(weights)
     assert isinstance(network, ChangeNet)  # as `train` made it
     parts = [source_parts(name, config)["test"] for name in config.data]
+    first = Exam(parts[:1], 0, network.stride)
+    write_atomically(picture, panels_of(network, evaluate_chips(network, first), first.chip))
     found = evaluate(network, Exam(parts, 0, network.stride), config)
     return {name.removeprefix("damaged_"): value for name, value in found.items()}
 

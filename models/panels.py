@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND
+from .change import ChangeNet
 from .chips.chip import Chip
-from .evaluation import Evaluation, Prediction
+from .evaluation import Evaluation, Prediction, predict_chip
 from .metrics import DAMAGED
 
 FOUND, MISSED, FALSE_ALARM = (0, 160, 60), (220, 30, 30), (40, 90, 230)
@@ -51,6 +52,21 @@ def chosen(evaluation: Evaluation) -> list[tuple[int, str]]:
         figures = f"IoU {counts.iou:.2f}, {counts.fp} px false alarm, {counts.fn} px missed"
         seen.setdefault(number, f"{word}: {name} ({figures})")
     return list(seen.items())
+
+
+def panels_of(
+    network: ChangeNet, found: Evaluation, chip: Callable[[int], Chip], threshold: float = 0.5
+) -> bytes:
+    """Panels of the chips that an evaluation makes worth a look, as `chosen` says; PNG.
+
+    `chip` gives a chip by its number in the evaluation.
+    """
+    rows = [
+        Panel(shown, predict_chip(network, shown, threshold), caption)
+        for number, caption in chosen(found)
+        for shown in [chip(number)]
+    ]
+    return draw_panels(rows)
 
 
 def draw_panels(panels: Sequence[Panel], side: int = 256) -> bytes:

@@ -95,11 +95,18 @@ class Exam:
     def __iter__(self) -> Iterator[Chip]:
         return (self._chip(chips, i) for chips in self.held for i in range(len(chips)))
 
+    def chip(self, number: int) -> Chip:
+        """A chip by its number."""
+        for chips in self.held:
+            if number < len(chips):
+                return self._chip(chips, number)
+            number -= len(chips)
+        raise IndexError(number)
+
     def few(self, count: int) -> list[Chip]:
         """At most so many of the chips, evenly spread."""
-        places = [(chips, i) for chips in self.held for i in range(len(chips))]
-        step = max(1, len(places) / count)
-        return [self._chip(*places[int(k * step)]) for k in range(min(count, len(places)))]
+        step = max(1, len(self) / count)
+        return [self.chip(int(k * step)) for k in range(min(count, len(self)))]
 
     def _chip(self, chips: Chips, index: int) -> Chip:
         chip = chips.chip(index)

@@ -78,6 +78,7 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     assert page.count("published</td>") == 9
     assert "55.62" in page
     assert "not comparable" in page
+    assert page.count("data:image/png;base64,iVBOR") == 3
     assert "AUC" in done.text()
 
     # Run again nothing is trained anew; other settings are refused.
