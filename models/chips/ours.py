@@ -81,6 +81,11 @@ def _rows(table: Path) -> list[dict[str, str]]:
 def _pictures(root: Path, number: int, row: dict[str, str]) -> tuple[Picture, Picture | None]:
     store = root / STORE
     if store.is_dir():
+        if row["mask"] and not row["mask"].isdecimal():
+            raise Refused(
+                f"{root / IMAGES}, line {number + 2}, names the mask {row['mask']!r}, which is no "
+                f"number of a row of {store / 'masks'}. Make the chips again."
+            )
         layer = ZarrPicture(store / "masks", int(row["mask"])) if row["mask"] else None
         return ZarrPicture(store / "images", number), layer
     # Names come from a table: they must not lead out of the folder.
