@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from ..models.change import ChangeNet
 from ..models.checkpoint import load, write_atomically
 from ..models.chips.chipset import ChipSet
 from ..models.chips.open import open_chips
-from ..models.chips.parts import MAIN, main_parts
+from ..models.chips.parts import MAIN, divided
 from ..models.evaluation import FIGURES, Evaluation, evaluate_chips
 from ..models.panels import panels_of
 from ..models.published import TABLE_III
+from ..models.recipes import IMAGENET_MEAN, IMAGENET_STD
 from ..scenes.errors import Refused, UsageError
 
 _PAGE = "evaluation.html"
@@ -92,11 +94,19 @@ def evaluate(
     network, card = load(weights)
     if not isinstance(network, ChangeNet):
         raise Refused(f"{weights} holds {card.network}, which finds no change between two images.")
+    if (card.mean, card.std, card.scale) != (IMAGENET_MEAN, IMAGENET_STD, 255.0):
+        raise Refused(
+            f"The card of {weights} has its own mean, deviation or scale, and chips are evaluated with "
+            f"those of our trainings. Give weights that `aftermap train` wrote."
+        )
+    if threshold is not None and network.classes > 1:
+        raise UsageError("--threshold is for one class; of five classes the most probable counts.")
     chosen_threshold = card.threshold if threshold is None else threshold
     if not 0 < chosen_threshold < 1:
         raise UsageError(f"--threshold {threshold} is no probability between 0 and 1.")
     chips = open_chips(data, card.classes)
     part = _part(chips, split, intact)
+    _check_folder(Path(out))
     found = evaluate_chips(network, (part.chip(i) for i in range(len(part))), chosen_threshold)
     if not found.damaged_images:
         raise Refused(
@@ -116,17 +126,29 @@ def _part(chips: ChipSet, split: str, intact: bool) -> ChipSet:
         return chips.subset(kept)
     if split not in MAIN:
         raise UsageError(f"--split {split!r} is none of {', '.join([*MAIN, 'all'])}.")
-    part = main_parts(chips, intact)[split]
+    part = _named(chips, split, intact)
     if not len(part):
         raise Refused(f"{chips.source} has no {split} part. Give another --split, such as all.")
     return part
 
 
+def _named(chips: ChipSet, split: str, intact: bool) -> ChipSet:
+    part = divided(chips).part(split)
+    return part.subset([i for i in range(len(part)) if intact or part.damaged(i)])
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse before anything is worked out what could not be written."""
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise Refused(f"The folder {out} cannot be made: {nearest} is in the way. Change --out.")
+
+
 def _best(network: ChangeNet, chips: ChipSet, split: str, intact: bool) -> float | None:
     """The best threshold on validation chips; None for levels, and where these are tested on."""
-    if network.classes > 1 or split == "all":
+    if network.classes > 1 or split in ("all", "validation"):
         return None
-    held = main_parts(chips, intact)["validation"]
+    held = _named(chips, "validation", intact)
     scores = evaluate_chips(network, (held.chip(i) for i in range(len(held)))).scores
     return scores.best_threshold()
 
@@ -180,14 +202,21 @@ def _curves(done: Evaluated) -> str:
          "line": _line(false_rate, true_rate), "dot": (fpr, counts.recall),
          "note": f"area under the curve {_shown(scores.auc)}"},
     ]  # fmt: skip
-    return _render("curves.svg.j2", plots=plots, side=_SIDE, threshold=done.threshold)
+    return _render(
+        "curves.svg.j2",
+        plots=plots,
+        side=_SIDE,
+        threshold=done.threshold,
+        graded=done.found.levels is not None,
+    )
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> str:
-    return " ".join(
+    points = (
         f"{a * _SIDE:.1f},{(1 - b) * _SIDE:.1f}"
         for a, b in zip(x.tolist(), y.tolist(), strict=True)
     )
+    return " ".join(dict.fromkeys(points))  # bins that hold no pixel add no point
 
 
 def _shown(value: float | None) -> str:

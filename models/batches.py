@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .chips.chip import Chip
+from .recipes import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ def normalised(
     shape = (1, len(mean), 1, 1)
     m, s = (torch.tensor(v, device=image.device).reshape(shape) for v in (mean, std))
     return (x - m) / s
+
+
+def seen(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Before and after of a batch as networks see them: normalised, and zero where either is black.
+
+    Zero is the mean colour; the engine gives networks the same where a raster has no data.
+    """
+    pre, post = batch.pre.to(device), batch.post.to(device)
+    valid = pre.any(dim=1, keepdim=True) & post.any(dim=1, keepdim=True)
+    first, second = (normalised(x, IMAGENET_MEAN, IMAGENET_STD) * valid for x in (pre, post))
+    return first, second
 
 
 def stacked(chips: Sequence[Chip]) -> Batch:

@@ -8,8 +8,8 @@ import numpy as np
 
 from .metrics import Confusion
 
-BINS = 1000
-"""Probabilities are counted in bins of a thousandth: two within one bin are not told apart."""
+BINS = 10_000
+"""Probabilities are counted in bins of a ten-thousandth: two within one bin are not told apart."""
 
 
 def _empty() -> np.ndarray:
@@ -21,12 +21,15 @@ class ScoreCounts:
     """How many pixels, damaged and not, had each probability; add them up over chips."""
 
     counts: np.ndarray = field(default_factory=_empty)
-    """int64 (2, BINS + 1): not damaged, damaged; bin k holds probabilities that round to k / BINS."""
+    """int64 (2, BINS + 1): not damaged, damaged; bin k holds probabilities above (k - 1) / BINS up
+    to k / BINS, so that thresholds between bins are exact."""
 
     @classmethod
     def of(cls, probability: np.ndarray, truth: np.ndarray) -> ScoreCounts:
         """Count pixels: probabilities 0-1, and whether each is damaged (bool), of one shape."""
-        bins = np.rint(np.asarray(probability, np.float64) * BINS).astype(np.int64).ravel()
+        share = np.asarray(probability, np.float64) * BINS
+        # A probability given as k / BINS belongs to bin k, whatever its last bit is.
+        bins = np.ceil(share - 1e-6).astype(np.int64).ravel()
         true = np.asarray(truth, bool).ravel()
         rows = [np.bincount(bins[true == flag], minlength=BINS + 1) for flag in (False, True)]
         return cls(np.stack(rows))

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .batches import normalised, stacked
+from .batches import seen, stacked
 from .change import ChangeNet, damage_codes
 from .chips.chip import Chip
 from .curves import ScoreCounts
 from .losses import IGNORE
 from .metrics import DAMAGED, Confusion, XView2Counts, confusion, xview2_counts
-from .recipes import IMAGENET_MEAN, IMAGENET_STD
 
 FIGURES = ("accuracy", "precision", "recall", "f1", "iou")
 """Of a yes-or-no decision, in the order of paper 001, table III."""
@@ -94,10 +93,7 @@ def predict_chip(network: ChangeNet, chip: Chip, threshold: float = 0.5) -> Pred
     height, width = chip.codes.shape
     pad = (0, -width % network.stride, 0, -height % network.stride)
     batch = stacked([chip])
-    pre, post = (
-        functional.pad(normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD), pad)
-        for x in (batch.pre, batch.post)
-    )
+    pre, post = (functional.pad(x, pad) for x in seen(batch, device))
     with torch.inference_mode():
         logits = network.eval()(pre, post)[..., :height, :width].float()
         if network.classes == 1:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..scenes.errors import AftermapError, UsageError
-from .batches import Batch, normalised
+from .batches import Batch, seen
 from .ranks import Ranks
-from .recipes import IMAGENET_MEAN, IMAGENET_STD, LoopConfig
+from .recipes import LoopConfig
 from .state import NAME, Progress, load_state, save_state
 
 WARM_UP = 0.03
@@ -268,9 +268,7 @@ def device_of(config: LoopConfig, ranks: Ranks) -> torch.device:
 
 
 def _forward(shared: nn.Module, batch: Batch, device: torch.device, narrow: bool) -> Tensor:
-    pre, post = (
-        normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD) for x in (batch.pre, batch.post)
-    )
+    pre, post = seen(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
         outputs = shared(pre, post)
     return outputs.float()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND
@@ -43,8 +43,9 @@ def chosen(evaluation: Evaluation) -> list[tuple[int, str]]:
     damaged = sorted((r for r in rows if r[1][1].tp + r[1][1].fn), key=lambda r: -r[1][1].iou)
     picks = []
     if damaged:
-        places = ((0, "best"), (len(damaged) // 2, "median"), (-1, "worst"))
-        picks = [(*damaged[place], word) for place, word in places]
+        worst = min(damaged, key=lambda row: row[1][1].iou)
+        middle = damaged[len(damaged) // 2]
+        picks = [(*damaged[0], "best"), (*middle, "median"), (*worst, "worst")]
     if rows:
         picks.append((*max(rows, key=lambda r: r[1][1].fp), "most false alarms"))
     seen: dict[int, str] = {}
@@ -80,8 +81,10 @@ def draw_panels(panels: Sequence[Panel], side: int = 256) -> bytes:
         pen.text((_GAP + column * (side + _GAP), 3), title, fill="black", font=font)
     for row, panel in enumerate(panels):
         top = _LINE + row * (side + _LINE + _GAP)
-        for column, picture in enumerate(_pictures(panel)):
-            image = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+        for column, picture in enumerate(_pictures(panel, side)):
+            image = ImageOps.pad(
+                Image.fromarray(picture), (side, side), Image.Resampling.NEAREST, color="white"
+            )
             sheet.paste(image, (_GAP + column * (side + _GAP), top))
         pen.text((_GAP, top + side + 2), panel.caption[:150], fill="black", font=font)
     buffer = io.BytesIO()
@@ -89,21 +92,33 @@ def draw_panels(panels: Sequence[Panel], side: int = 256) -> bytes:
     return buffer.getvalue()
 
 
-def compared(chip: Chip, codes: np.ndarray) -> np.ndarray:
-    """Where prediction and truth agree and differ, over a faint after image; uint8 (h, w, 3)."""
+def compared(chip: Chip, codes: np.ndarray, side: int | None = None) -> np.ndarray:
+    """Where prediction and truth agree and differ, over a faint after image; uint8 (h, w, 3).
+
+    Brought to about `side` px, a cell shows the worst of its pixels, so that no error is lost.
+    """
     truth, found = np.isin(chip.codes, DAMAGED), np.isin(codes, DAMAGED)
-    grey = chip.post.mean(axis=0, keepdims=True).transpose(1, 2, 0)
+    verdict = np.zeros(chip.codes.shape, np.uint8)
+    verdict[chip.codes == NOT_ANALYSED] = 1
+    known = chip.codes != NOT_ANALYSED
+    for number, place in enumerate((truth & found, truth & ~found, found & ~truth), 2):
+        verdict[place & known] = number
+    step = 1 if side is None else max(1, -(-max(verdict.shape) // side))
+    rows, cols = (-(-extent // step) for extent in verdict.shape)
+    whole = np.zeros((rows * step, cols * step), np.uint8)
+    whole[: verdict.shape[0], : verdict.shape[1]] = verdict
+    verdict = whole.reshape(rows, step, cols, step).max(axis=(1, 3))
+    grey = chip.post.mean(axis=0)[::step, ::step, None]
     picture = np.repeat(170 + grey / 3, 3, axis=2).astype(np.uint8)
-    for place, colour in ((truth & found, FOUND), (truth & ~found, MISSED), (found & ~truth, FALSE_ALARM)):  # fmt: skip
-        picture[place] = colour
-    picture[chip.codes == NOT_ANALYSED] = _GREY
+    for number, colour in enumerate((_GREY, FOUND, MISSED, FALSE_ALARM), 1):
+        picture[verdict == number] = colour
     return picture
 
 
-def _pictures(panel: Panel) -> list[np.ndarray]:
+def _pictures(panel: Panel, side: int) -> list[np.ndarray]:
     chip, codes = panel.chip, panel.prediction.codes
     images = [np.ascontiguousarray(x.transpose(1, 2, 0)) for x in (chip.pre, chip.post)]
-    return [*images, _coloured(chip.codes), _coloured(codes), compared(chip, codes)]
+    return [*images, _coloured(chip.codes), _coloured(codes), compared(chip, codes, side)]
 
 
 def _coloured(codes: np.ndarray) -> np.ndarray:

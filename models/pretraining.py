@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..scenes.errors import Refused, UsageError
 from ..scenes.layer import NOT_ANALYSED
-from .batches import Batch, batches, normalised, stacked
+from .batches import Batch, batches, seen, stacked
 from .change import ChangeNet
 from .chips.chip import Chip, Chips
 from .chips.mixture import Mixture
@@ -24,7 +24,7 @@ from .loop import Tick, begin, device_of, learn, print_progress, silence
 from .losses import contrastive
 from .metrics import DAMAGED
 from .ranks import Ranks
-from .recipes import IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, PretrainConfig
+from .recipes import SYNTHETIC, PretrainConfig
 from .registry import build
 from .sources import mixture, synthetic_parts
 from .training import parameter_groups
@@ -167,9 +167,7 @@ class Comparison:
         """Embeddings of chips, and which of them differ; both on the CPU."""
         batch = stacked(chips)
         device = next(self.network.parameters()).device
-        pre, post = (
-            normalised(x.to(device), IMAGENET_MEAN, IMAGENET_STD) for x in (batch.pre, batch.post)
-        )
+        pre, post = seen(batch, device)
         with torch.inference_mode():
             found = self.network(pre, post).float().cpu()
         return found, self.network.different(batch.damaged)

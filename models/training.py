@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..scenes.errors import UsageError
-from .batches import Batch, batches, normalised, stacked
+from .batches import Batch, batches, seen, stacked
 from .card import MAX_FLIP_RATE, Card
 from .change import ChangeNet, receptive_field
 from .checkpoint import SUFFIX, load, save
@@ -188,9 +188,7 @@ def _options(config: TrainConfig) -> dict[str, Any]:
 
 
 def _tensors(chip: Chip) -> tuple[Tensor, Tensor]:
-    batch = stacked([chip])
-    pre, post = (normalised(x, IMAGENET_MEAN, IMAGENET_STD) for x in (batch.pre, batch.post))
-    return pre, post
+    return seen(stacked([chip]), torch.device("cpu"))
 
 
 def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progress) -> Card:

@@ -84,6 +84,9 @@ def test_what_is_refused(chips: Path, weights: Path, tmp_path: Path) -> None:
         evaluate(weights, chips, tmp_path, split="exam")
     with pytest.raises(UsageError, match="no probability"):
         evaluate(weights, chips, tmp_path, threshold=1.5)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Refused, match=r"file is in the way.*--out"):
+        evaluate(weights, chips, tmp_path / "file")
     with pytest.raises(Refused, match="no folder of chips"):
         evaluate(weights, tmp_path, tmp_path / "out")
     with pytest.raises(Refused, match="no weights file"):

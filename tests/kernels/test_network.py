@@ -85,7 +85,9 @@ def test_tiles_with_the_receptive_field_as_halo_equal_the_whole_image(
     whole = whole_image(kernel, pair)
     valid = pair.read(0, 0, *SHAPE).valid
     assert (tiled[~valid] == 255).all()
-    np.testing.assert_array_equal(tiled[valid], whole["damage"][valid])
+    # Tiles and the whole image are summed in another order. On some processors the largest network
+    # has one near-tie that this tips (1 of 50,500 px, seen); a halo 32 px short tips more.
+    assert np.count_nonzero(tiled[valid] != whole["damage"][valid]) <= (2 if size == "large" else 0)
     # Stored in steps of 1/250: a difference of 1e-6 may move a value over a rounding edge.
     assert np.abs(score[valid].astype(int) - whole["damage_probability"][valid]).max() <= 1
     assert (score[valid] != whole["damage_probability"][valid]).mean() < 1e-3
