@@ -104,9 +104,10 @@ def compared(chip: Chip, codes: np.ndarray, side: int | None = None) -> np.ndarr
     for number, place in enumerate((truth & found, truth & ~found, found & ~truth), 2):
         verdict[place & known] = number
     step = 1 if side is None else max(1, -(-max(verdict.shape) // side))
-    rows, cols = (-(-extent // step) for extent in verdict.shape)
+    height, width = chip.codes.shape
+    rows, cols = -(-height // step), -(-width // step)
     whole = np.zeros((rows * step, cols * step), np.uint8)
-    whole[: verdict.shape[0], : verdict.shape[1]] = verdict
+    whole[:height, :width] = verdict
     verdict = whole.reshape(rows, step, cols, step).max(axis=(1, 3))
     grey = chip.post.mean(axis=0)[::step, ::step, None]
     picture = np.repeat(170 + grey / 3, 3, axis=2).astype(np.uint8)
