@@ -101,7 +101,10 @@ def train_config(given: Mapping[str, Any], name: str | None = None) -> TrainConf
     """A configuration from what was asked for; what was not, is the preset's, or the default."""
     method = given.get("method") or TrainConfig.method
     base = preset(name, method) if name else {}
-    return TrainConfig(**(base | {"method": method} | dict(given)))
+    settings = base | {"method": method} | dict(given)
+    if settings.get("classes") == 5 and "loss" not in given:
+        settings["loss"] = "auto"  # the paper's losses are for one class
+    return TrainConfig(**settings)
 
 
 def pretrain_config(given: Mapping[str, Any], name: str | None = None) -> PretrainConfig:

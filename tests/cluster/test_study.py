@@ -89,6 +89,28 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
         study("kahramanmaras", tmp_path, 2, training | {"epochs": 2}, before)
 
 
+def test_a_study_of_levels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        pre = rng.integers(60, 140, (32, 32, 3)).astype(np.uint8)
+        post, mask = pre.copy(), np.zeros((32, 32), np.uint8)
+        if i % 2:
+            for level, dark in ((1, 100), (2, 60), (3, 30), (4, 5)):
+                square = np.s_[8 * (level - 1) : 8 * level, 4:28]
+                post[square], mask[square] = dark, level
+        for name, array in (("pre", pre), ("post", post), ("mask", mask)):
+            (tmp_path / "chips" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "chips" / name / f"{i:02d}.png")
+    training, before = settings(tmp_path / "chips")
+    done = study(
+        "kahramanmaras", tmp_path / "out", 1, training | {"classes": 5}, before,
+        cluster="threads", workers=1,
+    )  # fmt: skip
+    for row in done.rows:
+        assert {"score", "localization_f1", "f1_level_4", "iou"} <= row.mean.keys()
+    assert "5 classes" in (tmp_path / "out" / "study.html").read_text()
+
+
 def test_studies_that_there_are() -> None:
     assert set(STUDIES) == {"kahramanmaras", "kahramanmaras-small"}
     with pytest.raises(UsageError, match="Unknown study 'oaxaca'"):

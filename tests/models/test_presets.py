@@ -33,6 +33,8 @@ def test_what_is_asked_for_wins() -> None:
     config = train_config({"out": "x", "epochs": 3, "size": "small"}, "kahramanmaras")
     assert (config.epochs, config.size, config.loss) == (3, "small", "dice")
     assert train_config({"out": "x"}).epochs == 12
+    graded = train_config({"out": "x", "classes": 5}, "kahramanmaras")
+    assert (graded.loss, graded.classes, graded.lr) == ("auto", 5, 3e-4)
 
 
 @pytest.mark.parametrize(("method", "pairs"), [("fc-ef", 121_000), ("fc-siam-conc", 200 * 268)])
