@@ -1,77 +1,40 @@
-"""Evaluation of a network on chips: figures, curves, panels and a page that holds them all."""
+"""Evaluation of a network on chips: which, at what threshold, here or on a cluster."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
+from distributed import Client
 
+from ..kernels.methods import choose_device
 from ..models.card import Card
 from ..models.change import ChangeNet
-from ..models.checkpoint import load, write_atomically
+from ..models.checkpoint import load
+from ..models.chips.chip import Chip
 from ..models.chips.chipset import ChipSet
 from ..models.chips.open import open_chips
 from ..models.chips.parts import MAIN, divided
-from ..models.evaluation import FIGURES, Evaluation, evaluate_chips
+from ..models.evaluation import Evaluation, evaluate_chips
 from ..models.panels import panels_of
-from ..models.published import TABLE_III
 from ..models.recipes import IMAGENET_MEAN, IMAGENET_STD
 from ..scenes.errors import Refused, UsageError
+from .client import connected
+from .evaluated import FILES, Evaluated, write_evaluated
+from .futures import Failure, run_bounded
+from .progress import RunProgress
 
-_PAGE = "evaluation.html"
-_TEMPLATES = Path(__file__).parent / "templates"
-_SIDE = 280
-"""Side of a curve's plot, px."""
+VALIDATION = "validation"
+"""Instead of a threshold: the best one of the validation part."""
 
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What came out, and where it is."""
-
-    path: Path
-    split: str
-    threshold: float
-    found: Evaluation
-    best_threshold: float | None
-    """The threshold of the highest F1 on the validation part; None where that shows no damage."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """All figures as plain values."""
-        return {
-            "split": self.split,
-            "threshold": self.threshold,
-            "best_threshold_on_validation": self.best_threshold,
-            **self.found.to_dict(),
-        }
-
-    def text(self) -> str:
-        """The figures, for the command line."""
-        told = self.found.to_dict()
-        head = " ".join(f"{name:>10}" for name in FIGURES)
-        lines = [f"{self.split:<28}{head}"]
-        for title, row in (("all pixels together", "micro"), ("mean over damaged chips", "mean_over_damaged_images")):  # fmt: skip
-            shown = " ".join(f"{100 * told[row][name]:>10.2f}" for name in FIGURES)
-            lines.append(f"{title:<28}{shown}")
-        if told["levels"]:
-            lines.append(f"xView2 score                {100 * told['levels']['score']:>10.2f}")
-        lines.append(
-            f"chips        {told['images']}, of which {told['damaged_images']} show damage"
-        )
-        if self.best_threshold is not None:
-            lines.append(
-                f"threshold    {self.threshold:g}; the best on validation chips is "
-                f"{self.best_threshold:g}"
-            )
-        return "\n".join([*lines, f"report       {self.path / _PAGE}"])
+_SLICE = 8
+"""Chips per task on a cluster: few enough to share evenly, enough to outweigh a task's cost."""
 
 
 def evaluate(
@@ -79,19 +42,73 @@ def evaluate(
     data: str | Path,
     out: str | Path,
     split: str = "test",
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     intact: bool = True,
+    client: Client | None = None,
+    device: str = "auto",
+    quiet: bool = True,
 ) -> Evaluated:
     """Evaluate weights on a part of a folder of chips.
 
     `split` is train, validation, test or all; chips that bring no parts are divided as training
-    divides them. `threshold` is for one class; None takes the card's. `intact=False` leaves out
-    places that show no damage, as paper 001 does. `out` gets evaluation.json, per_image.csv,
-    curves.svg, panels.png and evaluation.html.
+    divides them. `threshold` is for one class; None takes the card's, "validation" the best of the
+    validation part. `intact=False` leaves out places that show no damage, as paper 001 does.
+    `client` shares the chips among workers, which see weights and chips under the same paths; the
+    counts are the same. `out` gets the files of `FILES`.
 
-    Raises Refused for weights or chips that cannot be used and for a part without damage.
+    Raises UsageError for a threshold or a part that cannot be, Refused for weights or chips that
+    cannot be used, for a part without damage, and for a folder that holds something else.
     """
-    network, card = load(weights)
+    path = Path(out)
+    network, card = _loaded(weights)
+    asked = _asked(threshold, card, split)
+    _check_folder(path)
+    network.to(choose_device(device))
+    chips = open_chips(Path(data).absolute(), card.classes)
+    parts = _Parts(chips if split == "all" else divided(chips), intact)
+    part = parts.asked(split)
+    job = _Job(str(Path(weights).absolute()), card.sha256, device)
+
+    def counted(which: str, chips: ChipSet, threshold: float) -> Evaluation:
+        with RunProgress(len(chips), 0, quiet, noun=f"{which} chips") as progress:
+            if client is not None:
+                return _shared(client, job, chips, threshold, progress)
+            return evaluate_chips(network, _each(chips, progress), threshold)
+
+    best = None
+    if card.classes == 1 and split in ("train", "test"):
+        held = counted(VALIDATION, parts.of(VALIDATION), 0.5)
+        best = held.scores.best_threshold()
+    taken = _taken(asked, card, best, chips)
+    found = counted(split, part, taken or 0.5)
+    if not found.damaged_images:
+        raise _no_damage(split, chips, part)
+    by_us = split != "all" and not any(place.split for place in chips.places)
+    done = Evaluated(path, split, taken, found, best, by_us)
+    write_evaluated(done, card, str(data), panels_of(network, found, part.chip, taken or 0.5))
+    return done
+
+
+def run_evaluate(arguments: Mapping[str, Any]) -> None:
+    """Evaluate from the command line's arguments and print the figures."""
+    cluster = arguments["cluster"]
+    with connected(cluster, arguments["workers"]) if cluster else nullcontext() as client:
+        done = evaluate(
+            arguments["weights"],
+            arguments["data"],
+            arguments["out"],
+            arguments["split"],
+            arguments["threshold"],
+            arguments["intact"],
+            client,
+            arguments["device"],
+            quiet=arguments["as_json"],
+        )
+    print(json.dumps(done.to_dict(), indent=1) if arguments["as_json"] else done.text())
+
+
+def _loaded(weights: str | Path) -> tuple[ChangeNet, Card]:
+    network, card = load(weights, bands=3)
     if not isinstance(network, ChangeNet):
         raise Refused(f"{weights} holds {card.network}, which finds no change between two images.")
     if (card.mean, card.std, card.scale) != (IMAGENET_MEAN, IMAGENET_STD, 255.0):
@@ -99,145 +116,165 @@ def evaluate(
             f"The card of {weights} has its own mean, deviation or scale, and chips are evaluated with "
             f"those of our trainings. Give weights that `aftermap train` wrote."
         )
-    if threshold is not None and network.classes > 1:
-        raise UsageError("--threshold is for one class; of five classes the most probable counts.")
-    chosen_threshold = card.threshold if threshold is None else threshold
-    if not 0 < chosen_threshold < 1:
-        raise UsageError(f"--threshold {threshold} is no probability between 0 and 1.")
-    chips = open_chips(data, card.classes)
-    part = _part(chips, split, intact)
-    _check_folder(Path(out))
-    found = evaluate_chips(network, (part.chip(i) for i in range(len(part))), chosen_threshold)
-    if not found.damaged_images:
-        raise Refused(
-            f"The {split} part of {data} ({len(part)} chips) shows no damage: nothing could be said "
-            f"of how it is found. Give --data other chips, or another --split."
-        )
-    done = Evaluated(
-        Path(out), split, chosen_threshold, found, _best(network, chips, split, intact)
-    )
-    _write(done, network, card, part, str(data))
-    return done
+    return network, card
 
 
-def _part(chips: ChipSet, split: str, intact: bool) -> ChipSet:
-    if split == "all":
-        kept = [i for i in range(len(chips)) if intact or chips.damaged(i)]
-        return chips.subset(kept)
-    if split not in MAIN:
+def _asked(threshold: float | str | None, card: Card, split: str) -> float | str | None:
+    """The threshold that was asked for; UsageError for what cannot be, before any chip is read."""
+    if split not in (*MAIN, "all"):
         raise UsageError(f"--split {split!r} is none of {', '.join([*MAIN, 'all'])}.")
-    part = _named(chips, split, intact)
-    if not len(part):
-        raise Refused(f"{chips.source} has no {split} part. Give another --split, such as all.")
-    return part
-
-
-def _named(chips: ChipSet, split: str, intact: bool) -> ChipSet:
-    part = divided(chips).part(split)
-    return part.subset([i for i in range(len(part)) if intact or part.damaged(i)])
+    if threshold is None:
+        return None
+    if card.classes > 1:
+        raise UsageError(
+            f"--threshold {threshold} is for weights of one class; of the {card.classes} of these "
+            f"the largest probability counts. Leave it out."
+        )
+    if threshold == VALIDATION:
+        if split in ("all", VALIDATION):
+            raise UsageError(
+                f"--threshold validation needs validation chips that are not evaluated, and --split "
+                f"{split} evaluates them too. Give a number, or --split test."
+            )
+        return threshold
+    try:
+        number = float(threshold)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1:
+        raise UsageError(
+            f"--threshold {threshold} is no probability between 0 and 1. Give one, or validation."
+        )
+    return number
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse before anything is worked out what could not be written."""
+    """Refuse before anything is worked out what could not be written, or would not be alone."""
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise Refused(f"The folder {out} cannot be made: {nearest} is in the way. Change --out.")
+    others = sorted(p.name for p in out.iterdir() if not _ours(p.name)) if out.is_dir() else []
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise Refused(
+            f"{out} holds {others[0]!r}{more}, which no evaluation wrote. Give another --out."
+        )
 
 
-def _best(network: ChangeNet, chips: ChipSet, split: str, intact: bool) -> float | None:
-    """The best threshold on validation chips; None for levels, and where these are tested on."""
-    if network.classes > 1 or split in ("all", "validation"):
+def _ours(name: str) -> bool:
+    """Whether a file is one of an evaluation, or what one that was killed left of it."""
+    return name in FILES or any(name.startswith(f".{file}.") for file in FILES)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Chips that have parts."""
+
+    chips: ChipSet
+    intact: bool
+    """Whether chips without damage count."""
+
+    def of(self, split: str) -> ChipSet:
+        """A part, which may be empty."""
+        part = self.chips if split == "all" else self.chips.part(split)
+        return part.subset([i for i in range(len(part)) if self.intact or part.damaged(i)])
+
+    def asked(self, split: str) -> ChipSet:
+        """The part to evaluate; Refused where there is nothing in it, or nothing damaged."""
+        part = self.of(split)
+        if not len(part):
+            sizes = ", ".join(f"{name} {len(self.of(name))}" for name in MAIN)
+            damaged = "" if self.intact else " that show damage"
+            raise Refused(
+                f"{self.chips.source} has no chips{damaged} in its {split} part; by part they are: "
+                f"{sizes}. Give another --split, such as all, or --data other chips."
+            )
+        if all(part.damaged(i) is False for i in range(len(part))):
+            raise _no_damage(split, self.chips, part)
+        return part
+
+
+def _no_damage(split: str, chips: ChipSet, part: ChipSet) -> Refused:
+    return Refused(
+        f"The {split} part of {chips.source} ({len(part)} chips) shows no damage: nothing could be "
+        f"said of how it is found. Give --data other chips, or another --split."
+    )
+
+
+def _taken(
+    asked: float | str | None, card: Card, best: float | None, chips: ChipSet
+) -> float | None:
+    """The threshold to take, None for levels; Refused where validation chips cannot tell."""
+    if card.classes > 1:
         return None
-    held = _named(chips, "validation", intact)
-    scores = evaluate_chips(network, (held.chip(i) for i in range(len(held)))).scores
-    return scores.best_threshold()
+    if asked != VALIDATION:
+        return card.threshold if asked is None else float(asked)
+    if best is None:
+        raise Refused(
+            f"--threshold validation: the validation part of {chips.source} shows no damage. Give "
+            f"a number, or --data other chips."
+        )
+    return best
 
 
-def _write(done: Evaluated, network: ChangeNet, card: Card, part: ChipSet, data: str) -> None:
-    done.path.mkdir(parents=True, exist_ok=True)
-    picture = panels_of(network, done.found, part.chip, done.threshold)
-    curves = _curves(done)
-    told = done.to_dict() | {"weights_sha256": card.sha256, "data": data}
-    page = _render(
-        _PAGE + ".j2",
-        done=done,
-        told=told,
-        card=card,
-        data=Path(data).name,
-        figures=FIGURES,
-        published=TABLE_III,
-        curves=base64.b64encode(curves.encode()).decode(),
-        panels=base64.b64encode(picture).decode(),
-    )
-    write_atomically(done.path / "panels.png", picture)
-    write_atomically(done.path / "curves.svg", curves.encode())
-    write_atomically(done.path / "per_image.csv", _table(done.found).encode())
-    write_atomically(done.path / "evaluation.json", json.dumps(told, indent=1).encode())
-    write_atomically(done.path / _PAGE, page.encode())
+@dataclass(frozen=True)
+class _Job:
+    """What every task needs to know."""
+
+    weights: str
+    digest: str
+    device: str
 
 
-def _table(found: Evaluation) -> str:
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["chip", "tp", "fp", "fn", "tn", *FIGURES])
-    for name, counts in found.images:
-        ratios = (repr(getattr(counts, figure)) for figure in FIGURES)
-        # A spreadsheet takes these first characters for a formula.
-        safe = f"'{name}" if name[:1] in "=+-@" else name
-        rows.writerow([safe, counts.tp, counts.fp, counts.fn, counts.tn, *ratios])
-    return text.getvalue()
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """What one task does; told from others by identity."""
+
+    number: int
+    chips: ChipSet
+    threshold: float
 
 
-def _curves(done: Evaluated) -> str:
-    """Precision over recall, and the ROC curve, with the threshold marked; SVG."""
-    scores, counts = done.found.scores, done.found.pixels
-    precision, recall = scores.precision_recall()
-    false_rate, true_rate = scores.roc()
-    fpr = counts.fp / max(counts.fp + counts.tn, 1)
-    plots = [
-        {"title": "Precision over recall", "x": "recall", "y": "precision",
-         "line": _line(recall, precision), "dot": (counts.recall, counts.precision),
-         "note": f"average precision {_shown(scores.average_precision)}"},
-        {"title": "ROC", "x": "false positive rate", "y": "true positive rate",
-         "line": _line(false_rate, true_rate), "dot": (fpr, counts.recall),
-         "note": f"area under the curve {_shown(scores.auc)}"},
-    ]  # fmt: skip
-    return _render(
-        "curves.svg.j2",
-        plots=plots,
-        side=_SIDE,
-        threshold=done.threshold,
-        graded=done.found.levels is not None,
-    )
+def _shared(
+    client: Client, job: _Job, part: ChipSet, threshold: float, progress: RunProgress
+) -> Evaluation:
+    """Evaluate a part on a cluster: the same counts, in the same order."""
+    slices = [
+        _Slice(start, part.subset(range(start, min(start + _SLICE, len(part)))), threshold)
+        for start in range(0, len(part), _SLICE)
+    ]
+    found: dict[int, Evaluation] = {}
+    for result in run_bounded(client, _evaluated, slices, job, fatal=(Exception,)):
+        assert not isinstance(result, Failure)
+        number, counts = result
+        found[number] = counts
+        pixels = sum(vars(counts.pixels).values()) + counts.left_out
+        for _ in counts.images:
+            progress.advance(pixels // len(counts.images))
+    return sum((found[number] for number in sorted(found)), Evaluation())
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> str:
-    points = (
-        f"{a * _SIDE:.1f},{(1 - b) * _SIDE:.1f}"
-        for a, b in zip(x.tolist(), y.tolist(), strict=True)
-    )
-    return " ".join(dict.fromkeys(points))  # bins that hold no pixel add no point
+def _each(part: ChipSet, progress: RunProgress) -> Iterator[Chip]:
+    for number in range(len(part)):
+        chip = part.chip(number)
+        yield chip
+        progress.advance(chip.codes.size)
 
 
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
+def _evaluated(job: _Job, work: _Slice) -> tuple[int, Evaluation]:
+    """One task."""
+    network = _kept(job)
+    chips = (work.chips.chip(i) for i in range(len(work.chips)))
+    return work.number, evaluate_chips(network, chips, work.threshold)
 
 
-def _render(template: str, **values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True
-    )
-    return environment.get_template(template).render(**values)
-
-
-def run_evaluate(arguments: Mapping[str, Any]) -> None:
-    """Evaluate from the command line's arguments and print the figures."""
-    done = evaluate(
-        arguments["weights"],
-        arguments["data"],
-        arguments["out"],
-        arguments["split"],
-        arguments["threshold"],
-        arguments["intact"],
-    )
-    print(json.dumps(done.to_dict(), indent=1) if arguments["as_json"] else done.text())
+@lru_cache(maxsize=1)
+def _kept(job: _Job) -> ChangeNet:
+    """The network, loaded once per process; Refused where a worker sees other weights."""
+    network, card = _loaded(job.weights)
+    if card.sha256 != job.digest:
+        raise Refused(
+            f"{job.weights} is another file on a worker (SHA-256 {card.sha256[:12]}…, not "
+            f"{job.digest[:12]}…). Put it where all see it, or leave out --cluster."
+        )
+    return network.to(choose_device(job.device))

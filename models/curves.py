@@ -8,54 +8,77 @@ import numpy as np
 
 from .metrics import Confusion
 
-BINS = 10_000
-"""Probabilities are counted in bins of a ten-thousandth: two within one bin are not told apart."""
+STEPS = 1000
+"""Thresholds are looked for, and counted exactly, in steps of a thousandth."""
+
+_ENDS = np.geomspace(1e-9, 1e-1, 801)
+_DEPTHS = np.geomspace(1e-37, 1e-9, 561)
+"""Networks are sure of most pixels: without finer bins near 0 and 1 these would be one point of a curve."""
+
+EDGES = np.unique(
+    np.concatenate([np.arange(STEPS + 1) / STEPS, _ENDS, 1 - _ENDS, _DEPTHS]).astype(np.float32)
+)
+"""Upper edges of the bins in which probabilities are counted, ascending from 0 to 1; fp32, in which a
+network's probabilities are compared."""
 
 
 def _empty() -> np.ndarray:
-    return np.zeros((2, BINS + 1), np.int64)
+    return np.zeros((2, EDGES.size), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """How many pixels, damaged and not, had each probability; add them up over chips."""
+    """How many pixels, damaged and not, had each probability; add them up over chips.
+
+    Memory does not grow with the pixels. Two probabilities within one bin are not told apart: bins are
+    a thousandth wide, below 0.1 and above 0.9 a hundredth of a decade, below 1e-9 a twentieth. Counts at a threshold of whole
+    thousandths are exact, those of `damage_codes`; areas under curves are exact for probabilities that
+    are edges of bins, and else within what happens in a bin.
+    """
 
     counts: np.ndarray = field(default_factory=_empty)
-    """int64 (2, BINS + 1): not damaged, damaged; bin k holds probabilities above (k - 1) / BINS up
-    to k / BINS, so that thresholds between bins are exact."""
+    """int64 (2, bins): not damaged, damaged. Bin k holds the probabilities above edge k - 1 and up to
+    edge k; the first one nothing but 0."""
 
     @classmethod
     def of(cls, probability: np.ndarray, truth: np.ndarray) -> ScoreCounts:
-        """Count pixels: probabilities 0-1, and whether each is damaged (bool), of one shape."""
-        share = np.asarray(probability, np.float64) * BINS
-        # A probability given as k / BINS belongs to bin k, whatever its last bit is.
-        bins = np.ceil(share - 1e-6).astype(np.int64).ravel()
+        """Count pixels: probabilities 0-1, and whether each is damaged (bool), of one shape.
+
+        Raises ValueError for other probabilities, NaN among them.
+        """
+        bins = np.searchsorted(EDGES, np.asarray(probability, np.float32).ravel())
+        if bins.max(initial=0) == EDGES.size:
+            raise ValueError("Probabilities must lie in 0-1.")
         true = np.asarray(truth, bool).ravel()
-        rows = [np.bincount(bins[true == flag], minlength=BINS + 1) for flag in (False, True)]
+        rows = [np.bincount(bins[true == flag], minlength=EDGES.size) for flag in (False, True)]
         return cls(np.stack(rows))
 
     def __add__(self, other: ScoreCounts) -> ScoreCounts:
         return ScoreCounts(self.counts + other.counts)
 
     def at(self, threshold: float) -> Confusion:
-        """What calling everything above a threshold (strictly) damaged would give."""
-        over = np.arange(BINS + 1) > round(threshold * BINS, 6)
-        (fp, tp), (negative, positive) = self.counts[:, over].sum(axis=1), self.counts.sum(axis=1)
-        return Confusion(int(tp), int(fp), int(positive - tp), int(negative - fp))
+        """What calling everything above a threshold (strictly) damaged would give.
+
+        A threshold within a bin stands for the bin's lower edge.
+        """
+        fp, tp = self._over()[:, _first(threshold)].tolist()
+        negative, positive = self.counts.sum(axis=1).tolist()
+        return Confusion(tp, fp, positive - tp, negative - fp)
 
     @property
-    def thresholds(self) -> np.ndarray:
-        """Thresholds from the highest on; the lowest calls all but probability 0 damaged."""
-        return np.arange(BINS, -1, -1) / BINS
+    def damaged_share(self) -> float:
+        """Share of damaged pixels: the precision of calling everything damaged."""
+        negative, positive = self.counts.sum(axis=1)
+        return float(positive / max(negative + positive, 1))
 
     def roc(self) -> tuple[np.ndarray, np.ndarray]:
         """False and true positive rate, from (0, 0) to (1, 1) as the threshold falls."""
-        fp, tp = self._above()
+        fp, tp = self._over()[:, ::-1]
         return fp / max(fp[-1], 1), tp / max(tp[-1], 1)
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
         """Precision and recall as the threshold falls, from the first pixel that is called damaged."""
-        fp, tp = (values[1:] for values in self._above())
+        fp, tp = self._over()[:, ::-1]
         some = fp + tp > 0
         return tp[some] / (fp + tp)[some], tp[some] / max(tp[-1], 1)
 
@@ -74,21 +97,24 @@ class ScoreCounts:
         return float((np.diff(recall, prepend=0) * precision).sum())
 
     def best_threshold(self) -> float | None:
-        """The threshold, between 0 and 1, of the highest F1, and so of the highest IoU; of equals the
-        highest.
+        """The threshold, in thousandths above 0 and below 1, of the highest F1, and so of the highest
+        IoU; of equals the highest.
 
         None without damaged pixels. To be looked for on validation chips, never on those tested on.
         """
         if not self.counts[1].any():
             return None
-        # Above thresholds[k] lie k bins; 0 and 1 would call everything one thing.
-        fp, tp = (values[1:BINS] for values in self._above())
-        f1 = 2 * tp / np.maximum(fp + tp + self.counts[1].sum(), 1)
-        return float(self.thresholds[1:BINS][int(np.argmax(f1))])
+        tried = np.arange(STEPS - 1, 0, -1) / STEPS
+        fp, tp = self._over()[:, _first(tried)]
+        f1 = 2 * tp / (fp + tp + self.counts[1].sum())
+        return float(tried[int(np.argmax(f1))])
 
-    def _above(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels in the highest 0, 1, ... bins: not damaged, and damaged."""
-        sums = np.cumsum(self.counts[:, ::-1], axis=1)
-        start = np.zeros((2, 1), np.int64)
-        fp, tp = np.concatenate([start, sums], axis=1)
-        return fp, tp
+    def _over(self) -> np.ndarray:
+        """Pixels in bin k and those above, for each k and for none: int64 (2, bins + 1)."""
+        sums = np.cumsum(self.counts[:, ::-1], axis=1)[:, ::-1]
+        return np.concatenate([sums, np.zeros((2, 1), np.int64)], axis=1)
+
+
+def _first(thresholds: float | np.ndarray) -> np.ndarray:
+    """The lowest bins that lie over thresholds."""
+    return np.searchsorted(EDGES, np.asarray(thresholds, np.float32), side="right")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,41 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..scenes.legend import UNGRADED
 from .batches import seen, stacked
 from .change import ChangeNet, damage_codes
 from .chips.chip import Chip
 from .curves import ScoreCounts
 from .losses import IGNORE
-from .metrics import DAMAGED, Confusion, XView2Counts, confusion, xview2_counts
+from .metrics import DAMAGED, LEVELS, Confusion, XView2Counts, confusion, xview2_counts
 
 FIGURES = ("accuracy", "precision", "recall", "f1", "iou")
 """Of a yes-or-no decision, in the order of paper 001, table III."""
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Counts of a network that knows levels, over pixels whose level is known; add them up."""
+
+    xview2: XView2Counts = field(default_factory=XView2Counts)
+    table: np.ndarray = field(
+        default_factory=lambda: np.zeros((len(LEVELS) + 1, len(LEVELS) + 1), np.int64)
+    )
+    """Pixels by true code 0-4 (rows) and predicted code 0-4 (columns), int64."""
+
+    @classmethod
+    def of(cls, truth: np.ndarray, found: np.ndarray) -> Levels:
+        """Count codes 0-4, uint8 arrays of one shape."""
+        side = len(LEVELS) + 1
+        pairs = np.bincount(truth.ravel().astype(int) * side + found.ravel(), minlength=side**2)
+        return cls(xview2_counts(truth, truth, found, found), pairs.reshape(side, side))
+
+    def __add__(self, other: Levels) -> Levels:
+        return Levels(self.xview2 + other.xview2, self.table + other.table)
+
+    def score(self) -> dict[str, Any]:
+        """The xView2 score and its parts, as of `XView2Counts`."""
+        return self.xview2.score()
 
 
 @dataclass(frozen=True)
@@ -31,7 +57,7 @@ class Evaluation:
     images: tuple[tuple[str, Confusion], ...] = ()
     """The same for each chip, by name."""
     scores: ScoreCounts = field(default_factory=ScoreCounts)
-    levels: XView2Counts | None = None
+    levels: Levels | None = None
     """Of networks that know levels."""
     left_out: int = 0
     """Pixels of code 255, which count in no way."""
@@ -51,19 +77,21 @@ class Evaluation:
         """The chips that show damage: of others IoU and recall say nothing."""
         return [(name, found) for name, found in self.images if found.tp + found.fn]
 
+    def per_image(self, average: Callable[[Sequence[float]], float]) -> dict[str, float]:
+        """Each figure's average, such as `statistics.fmean`, over the chips that show damage."""
+        rows = self.damaged_images
+        return {name: average([getattr(c, name) for _, c in rows]) for name in FIGURES if rows}
+
     def to_dict(self) -> dict[str, Any]:
         """All figures, named, as plain values; ratios in 0-1."""
-        means = {
-            name: statistics.fmean(getattr(found, name) for _, found in self.damaged_images)
-            for name in FIGURES
-            if self.damaged_images
-        }
         return {
             "micro": {name: getattr(self.pixels, name) for name in FIGURES},
-            "mean_over_damaged_images": means,
+            "mean_over_damaged_images": self.per_image(statistics.fmean),
+            "median_over_damaged_images": self.per_image(statistics.median),
             "roc_auc": self.scores.auc,
             "average_precision": self.scores.average_precision,
             "levels": None if self.levels is None else self.levels.score(),
+            "level_table": None if self.levels is None else self.levels.table.tolist(),
             "images": len(self.images),
             "damaged_images": len(self.damaged_images),
             "pixels": sum(vars(self.pixels).values()),
@@ -94,7 +122,9 @@ def predict_chip(network: ChangeNet, chip: Chip, threshold: float = 0.5) -> Pred
     pad = (0, -width % network.stride, 0, -height % network.stride)
     batch = stacked([chip])
     pre, post = (functional.pad(x, pad) for x in seen(batch, device))
-    with torch.inference_mode():
+    # Otherwise GPUs convolve in a narrower precision, and not always by the same kernel.
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), exact:
         logits = network.eval()(pre, post)[..., :height, :width].float()
         if network.classes == 1:
             probability = logits.sigmoid()[0, 0]
@@ -114,14 +144,16 @@ def evaluate_chips(network: ChangeNet, chips: Iterable[Chip], threshold: float =
 
 def judged(chip: Chip, prediction: Prediction, graded: bool) -> Evaluation:
     """The counts of one chip."""
-    seen = chip.codes != IGNORE
-    truth, found = chip.codes[seen], prediction.codes[seen]
+    counts = chip.codes != IGNORE
+    truth, found = chip.codes[counts], prediction.codes[counts]
     true = np.isin(truth, DAMAGED)
     pixels = confusion(true, np.isin(found, DAMAGED))
+    known = truth != UNGRADED
     return Evaluation(
         pixels,
         ((chip.name, pixels),),
-        ScoreCounts.of(np.clip(prediction.probability[seen], 0, 1), true),
-        xview2_counts(truth, truth, found, found) if graded and truth.max(initial=0) < 5 else None,
-        int(np.count_nonzero(~seen)),
+        # A sum of levels may exceed 1 by rounding.
+        ScoreCounts.of(np.clip(prediction.probability[counts], 0, 1), true),
+        Levels.of(truth[known], found[known]) if graded else None,
+        int(np.count_nonzero(~counts)),
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aftermap.options import Cluster, Json, Workers
+from aftermap.options import Cluster, Device, Json, Workers
 from aftermap.training_options import (
     AugmentName,
     BatchSize,
@@ -110,7 +110,8 @@ def study(
 @experiments.command(
     epilog="Examples:\n\n"
     "aftermap evaluate weights/fc-siam-diff.safetensors --data chips/ -o evaluation\n\n"
-    "aftermap evaluate weights/fc-ef.safetensors --data LEVIR-CD/ --threshold 0.4 --no-intact"
+    "aftermap evaluate weights/fc-ef.safetensors --data LEVIR-CD/ --threshold 0.4 --no-intact\n\n"
+    "aftermap evaluate weights/fc-ef.safetensors --data chips/ --threshold validation --cluster local"
 )
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Safetensors file with its card beside it.")],
@@ -120,11 +121,22 @@ def evaluate(
     ),
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
     threshold: Annotated[
-        float | None, typer.Option(help="Of damage, for one class. Default: the card's.")
+        str | None,
+        typer.Option(
+            metavar="P|validation",
+            help="Of damage, for one class: a probability, or the best of the validation part. "
+            "Default: the card's.",
+        ),
     ] = None,
     intact: Annotated[
         bool, typer.Option("--intact/--no-intact", help="Whether places without damage count.")
     ] = True,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Share the chips among workers, as for assess. Default: none."),
+    ] = None,
+    workers: Workers = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Say how right a network is on chips: figures, curves, panels and a report."""
