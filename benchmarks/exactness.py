@@ -9,7 +9,8 @@ from aftermap.cluster.job import JobFile, run_chunk
 from aftermap.kernels.apply import apply, read_block
 from aftermap.kernels.methods import load_method
 from aftermap.kernels.network import NetworkKernel
-from aftermap.models.change import ChangeNet, damage_codes, receptive_field
+from aftermap.models.change import ChangeNet, receptive_field
+from aftermap.models.damage_net import damage_codes
 from aftermap.models.registry import build
 from aftermap.scenes.pair import Pair
 from bench import Bench

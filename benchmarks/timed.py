@@ -105,4 +105,4 @@ def _watch_network(kernel: NetworkKernel) -> None:
 
 def loaded(kernel: NetworkKernel) -> torch.nn.Module:
     """The folded network in the kernel's precision, channels last."""
-    return kernel._network()
+    return kernel._networks()[0]

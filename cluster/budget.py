@@ -169,6 +169,8 @@ def peak_bytes(kernel: Kernel, plan: Plan, threads: int = 1) -> int:
     block = (rows + 2 * plan.window.halo) * (cols + 2 * plan.window.halo)
     pixels = block * (len(kernel.inputs) * kernel.bands * 3 + 3)
     layers = rows * cols * len(kernel.layers) * 3
+    if plan.window.blended:  # probabilities are summed as float32
+        layers += block * len(kernel.layers) * 4
     cache = 64 << 20
     each = kernel.batch * kernel.window_bytes + pixels + layers
     return kernel.fixed_bytes + threads * each + cache

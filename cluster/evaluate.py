@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,18 +14,19 @@ from distributed import Client
 
 from ..kernels.methods import choose_device
 from ..models.card import Card
-from ..models.change import ChangeNet
 from ..models.checkpoint import load
 from ..models.chips.chip import Chip
 from ..models.chips.chipset import ChipSet
 from ..models.chips.open import open_chips
 from ..models.chips.parts import MAIN, divided
+from ..models.damage_net import DamageNet
 from ..models.evaluation import Evaluation, evaluate_chips
 from ..models.panels import panels_of
 from ..models.recipes import IMAGENET_MEAN, IMAGENET_STD
 from ..scenes.errors import Refused, UsageError
 from .client import connected
 from .evaluated import FILES, Evaluated, write_evaluated
+from .experiment import check_room
 from .futures import Failure, run_bounded
 from .progress import RunProgress
 
@@ -84,7 +84,7 @@ def evaluate(
     if not found.damaged_images:
         raise _no_damage(split, chips, part)
     by_us = split != "all" and not any(place.split for place in chips.places)
-    done = Evaluated(path, split, taken, found, best, by_us)
+    done = Evaluated(path, split, taken, found, best, by_us, intact)
     write_evaluated(done, card, str(data), panels_of(network, found, part.chip, taken or 0.5))
     return done
 
@@ -107,9 +107,9 @@ def run_evaluate(arguments: Mapping[str, Any]) -> None:
     print(json.dumps(done.to_dict(), indent=1) if arguments["as_json"] else done.text())
 
 
-def _loaded(weights: str | Path) -> tuple[ChangeNet, Card]:
+def _loaded(weights: str | Path) -> tuple[DamageNet, Card]:
     network, card = load(weights, bands=3)
-    if not isinstance(network, ChangeNet):
+    if not isinstance(network, DamageNet):
         raise Refused(f"{weights} holds {card.network}, which finds no change between two images.")
     if (card.mean, card.std, card.scale) != (IMAGENET_MEAN, IMAGENET_STD, 255.0):
         raise Refused(
@@ -150,9 +150,7 @@ def _asked(threshold: float | str | None, card: Card, split: str) -> float | str
 
 def _check_folder(out: Path) -> None:
     """Refuse before anything is worked out what could not be written, or would not be alone."""
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise Refused(f"The folder {out} cannot be made: {nearest} is in the way. Change --out.")
+    check_room(out)
     others = sorted(p.name for p in out.iterdir() if not _ours(p.name)) if out.is_dir() else []
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -269,7 +267,7 @@ def _evaluated(job: _Job, work: _Slice) -> tuple[int, Evaluation]:
 
 
 @lru_cache(maxsize=1)
-def _kept(job: _Job) -> ChangeNet:
+def _kept(job: _Job) -> DamageNet:
     """The network, loaded once per process; Refused where a worker sees other weights."""
     network, card = _loaded(job.weights)
     if card.sha256 != job.digest:

@@ -51,8 +51,8 @@ class Place:
     versions: tuple[str, ...]
     job: str
     """Digest of the job's file as this worker reads it; empty where it cannot."""
-    weights: str
-    """Digest of the weights' file as this worker reads it; empty where it cannot."""
+    weights: tuple[str, ...]
+    """Digests of the weights that this worker can read."""
     images: tuple[str, ...]
     """The images that are not there, or not those that the client sees."""
     gpu: bool
@@ -61,15 +61,15 @@ class Place:
 class Placement(WorkerPlugin):
     """Loads the job and its weights once per process, and gives torch its share of the cores."""
 
-    def __init__(self, file: JobFile, weights: SentWeights | None, threads: dict[str, int]) -> None:
+    def __init__(self, file: JobFile, weights: list[SentWeights], threads: dict[str, int]) -> None:
         self.name = f"aftermap-{file.digest[:16]}"
         self._file, self._weights, self._threads = file, weights, threads
 
     def setup(self, worker: Worker) -> None:
         """Prepare one worker; runs on those that join later, too."""
         torch.set_num_threads(self._threads.get(worker.address, 1))
-        if self._weights is not None:
-            keep_sent(self._weights, Path(worker.local_directory))
+        for sent in self._weights:
+            keep_sent(sent, Path(worker.local_directory))
         kernel = load_job(self._file).kernel
         if kernel.facts().get("device") == "cuda":
             _share_pool()
@@ -138,12 +138,14 @@ def look(file: JobFile) -> Place:
     """What this worker process is, and what it can read of a job."""
     path = Path(file.path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    weights, images = "", tuple[str, ...]()
+    weights, images = tuple[str, ...](), tuple[str, ...]()
     if digest == file.digest:
         job = load_job(file)
-        named = job.kernel.facts().get("weights")
-        if named and Path(str(named)).is_file():
-            weights = hashlib.sha256(Path(str(named)).read_bytes()).hexdigest()
+        weights = tuple(
+            hashlib.sha256(Path(name).read_bytes()).hexdigest()
+            for name in _weights(job.kernel)
+            if Path(name).is_file()
+        )
         images = tuple(
             raster.path
             for scene in job.pair.images
@@ -201,13 +203,21 @@ def _check(address: str, place: Place, job: Job, file: JobFile) -> None:
         )
 
 
-def _weights_to_send(kernel: Kernel, places: dict[str, Place]) -> SentWeights | None:
-    """The weights, where a worker cannot read them itself."""
+def _weights_to_send(kernel: Kernel, places: dict[str, Place]) -> list[SentWeights]:
+    """The weights that some worker cannot read itself."""
+    digests = str(kernel.facts().get("weights_sha256") or "").split("+")
+    return [
+        pack(name)
+        for name, digest in zip(_weights(kernel), digests, strict=False)
+        if not all(digest in place.weights for place in places.values())
+    ]
+
+
+def _weights(kernel: Kernel) -> list[str]:
+    """The files of a kernel's weights, in the order of their digests."""
     facts = kernel.facts()
-    digest = str(facts.get("weights_sha256") or "")
-    if not digest or all(place.weights == digest for place in places.values()):
-        return None
-    return pack(str(facts["weights"]))
+    more: Any = facts.get("ensemble") or ()
+    return [str(facts["weights"]), *more] if facts.get("weights") else []
 
 
 def _threads(client: Client, places: dict[str, Place]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from distributed import Client
 from rasterio import CRS
 
 from ..kernels.buildings import MIN_AREA_M2, Rules
-from ..kernels.kernel import Kernel
+from ..kernels.kernel import PATHS, Kernel
 from ..kernels.methods import DEFAULT, check_resolution, load_method
 from ..kernels.verdict import FLAGS, RULES, Verdict
 from ..scenes.align import LARGE, Shift, measure_tiles
@@ -54,6 +54,10 @@ class Request:
     out: Path = Path("run")
     method: str = DEFAULT
     weights: Path | None = None
+    ensemble: Sequence[Path] = ()
+    """Further weights of the method, whose probabilities are averaged with those of `weights`."""
+    views: int = 1
+    """Ways in which every window is turned: 1, 4 (flips) or 8 (quarter turns too)."""
     footprints: Path | None = None
     footprints_on: str = FOOTPRINTS_ON[0]
     """The image that the footprints were drawn on, "before" or "after"."""
@@ -93,6 +97,7 @@ class Request:
         for name in ("out", "weights", "footprints", "aoi"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
+        object.__setattr__(self, "ensemble", tuple(map(Path, self.ensemble or ())))
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Prepared:
 
         The chunk size and the cluster are left out: they change no bit.
         """
-        kernel = {k: v for k, v in self.kernel.facts().items() if k != "weights"}
+        kernel = {k: v for k, v in self.kernel.facts().items() if k not in PATHS}
         request, pair = self.request, self.pair
         return {
             "aftermap": version("aftermap"),
@@ -267,8 +272,10 @@ def kernel_of(request: Request) -> Kernel:
             ("precision", request.precision),
             ("halo", request.halo),
             ("compiled", request.compiled),
+            ("ensemble", request.ensemble),
+            ("views", request.views),
         )
-        if v not in (None, "auto", False)
+        if v not in (None, "auto", False, (), 1)
     }
     return load_method(request.method, request.weights, _device(request), **options)
 

@@ -20,6 +20,7 @@ from ..scenes.errors import Refused
 from ..scenes.layer import NOT_ANALYSED, Layer
 from ..scenes.pair import Pair
 from ..scenes.plan import Chunk, Plan, Window
+from .blend import Blending, blended
 from .kernel import Kernel
 
 Block = Mapping[str, np.ndarray]
@@ -35,6 +36,10 @@ def run_block(kernel: Kernel, pre: np.ndarray, post: np.ndarray, valid: np.ndarr
     core, halo = kernel.window.core, kernel.window.halo
     down, across = (valid.shape[0] - 2 * halo) // core, (valid.shape[1] - 2 * halo) // core
     kept = valid[halo : halo + down * core, halo : halo + across * core]
+    if kernel.window.blended and kept.any():
+        assert isinstance(kernel, Blending)
+        made = blended(kernel, pre, post, valid)
+        return {layer.name: _masked(made[layer.name], kept, layer) for layer in kernel.layers}
     places = [
         (i, j)
         for i in range(down)

@@ -11,6 +11,9 @@ from ..scenes.layer import Layer
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
 
+PATHS = ("weights", "ensemble")
+"""Facts that say where something lies, and not what it is."""
+
 
 @runtime_checkable
 class Kernel(Protocol):
@@ -69,7 +72,11 @@ class Kernel(Protocol):
         """Memory that a process needs whatever it works on: libraries and weights."""
 
     def facts(self) -> dict[str, object]:
-        """What `run.json` and the fingerprint record: weights, precision, options."""
+        """What `run.json` and, apart from `PATHS`, the fingerprint record: weights, precision, options.
+
+        "weights" is a file and "ensemble" a list of further ones; "weights_sha256" joins the digests
+        of all with "+".
+        """
 
     def fitted(self, pair: Pair) -> Self:
         """The kernel with what it must learn from the whole scene first; most return themselves."""

@@ -20,7 +20,7 @@ from .network import network_kernel
 DEFAULT = "fc-siam-diff"
 """The method used when none is named; its weights come with the package."""
 
-NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff")
+NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet")
 BASELINES = ("difference", "texture")
 
 
@@ -33,7 +33,8 @@ def load_method(
     """Make a method ready to run: weights and options are checked now.
 
     `weights` None takes the bundled ones where there are any. Options of networks: `precision`
-    ("auto", "fp32", "bf16"), `halo` (px) and `compiled` (torch.compile); of baselines: `level` (grey values).
+    ("auto", "fp32", "bf16"), `halo` (px), `compiled` (torch.compile), `ensemble` (further weights)
+    and `views` (1, 4 or 8: test-time augmentation); of baselines: `level` (grey values).
     Raises UsageError for an unknown name or option, Refused for weights that do not fit.
     """
     if name in BASELINES:

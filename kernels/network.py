@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import pairwise
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.card import Card
-from ..models.checkpoint import found, load
-from ..scenes.errors import Refused
+from ..models.checkpoint import load
+from ..models.damage_net import DamageNet
+from ..scenes.errors import Refused, UsageError
 from ..scenes.layer import FULL, Layer
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
 from .gpu import lane
-
-Precision = Literal["fp32", "bf16"]
+from .loaded import Precision, loaded
+from .views import VIEWS, turned, turned_back
 
 _GRADED = (
     Layer("damage", "class"),
@@ -38,6 +38,15 @@ _STRIP = 64
 
 
 @dataclass(frozen=True)
+class Member:
+    """A network of an ensemble."""
+
+    weights: str
+    """Path of the safetensors file; its card lies beside it."""
+    card: Card
+
+
+@dataclass(frozen=True)
 class NetworkKernel:
     """A change network on windows; holds no tensors, so it travels in a task as a few hundred bytes."""
 
@@ -50,9 +59,15 @@ class NetworkKernel:
     window: Window
     compiled: bool = False
     """Whether `torch.compile` rewrites the network for the device; its rounding differs."""
+    others: tuple[Member, ...] = ()
+    """Further networks, whose probabilities are averaged with the first's."""
+    views: int = 1
+    """Ways in which every window is turned before the mean is taken; see `VIEWS`."""
 
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
     ready: ClassVar[bool] = True
+    cut: ClassVar[int] = 0
+    margin: ClassVar[int] = 0
 
     @property
     def method(self) -> str:
@@ -106,14 +121,24 @@ class NetworkKernel:
         """Interpreter, torch and the raster libraries, measured, and the weights."""
         return 450 << 20
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All networks, of which there is mostly one."""
+        return (Member(self.weights, self.card), *self.others)
+
     def facts(self) -> dict[str, object]:
         """Weights, digest, precision and device for provenance and fingerprint."""
-        return {
+        together: dict[str, object] = {}
+        if self.others:
+            together["ensemble"] = [member.weights for member in self.others]
+        if self.views > 1:
+            together["views"] = self.views
+        return together | {
             "method": self.method,
             "network": self.card.network,
             "network_options": dict(self.card.options),
             "weights": self.weights,
-            "weights_sha256": self.card.sha256,
+            "weights_sha256": "+".join(member.card.sha256 for member in self.members),
             "precision": self.precision,
             "device": self.device,
             "compiled": self.compiled,
@@ -129,14 +154,35 @@ class NetworkKernel:
 
     def load(self) -> None:
         """Load the weights, once per process, onto the device."""
-        self._network()
+        self._networks()
 
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray
     ) -> Mapping[str, np.ndarray]:
         """Run the network on windows; see Kernel."""
+        return self._named(self._run(self._forward, pre, post, valid))
+
+    def probabilities(self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Of one whole square, for windows that are blended; see Blending."""
+
+        def as_bytes(*windows: Tensor) -> Tensor:
+            return self._found(*windows)[0].contiguous().view(torch.uint8)
+
+        return self._run(as_bytes, pre, post, valid).view(np.float32)
+
+    @torch.inference_mode()
+    def stored(self, probabilities: np.ndarray, valid: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Layers of blended probabilities; see Blending."""
+        return self._named(self._stored(torch.from_numpy(probabilities)[None])[:, 0].numpy())
+
+    @torch.inference_mode()
+    def _run(self, work: Callable[..., Tensor], *windows: np.ndarray) -> np.ndarray:
+        """What `work` makes, uint8, of windows on the kernel's device."""
+        self.load()
         try:
-            return self._run(pre, post, valid)
+            if self.device == "cpu":
+                return work(*map(torch.from_numpy, windows)).numpy()
+            return lane().run(work, windows)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 if self.device == "cuda":
@@ -144,30 +190,38 @@ class NetworkKernel:
                 raise MemoryError(str(error)) from error
             raise
 
-    @torch.inference_mode()
-    def _run(self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-        network = self._network()
-        if self.device == "cpu":
-            stored = self._forward(network, *map(torch.from_numpy, (pre, post, valid))).numpy()
-        else:
-            stored = lane().run(partial(self._forward, network), (pre, post, valid))
+    def _named(self, stored: np.ndarray) -> dict[str, np.ndarray]:
         return {layer.name: stored[place] for place, layer in enumerate(self.layers)}
 
-    def _network(self) -> nn.Module:
-        return _loaded(self.weights, self.card.sha256, self.device, self.precision, self.compiled)
+    def _networks(self) -> list[DamageNet]:
+        return [
+            loaded(m.weights, m.card.sha256, self.device, self.precision, self.compiled)
+            for m in self.members
+        ]
 
-    def _forward(self, network: nn.Module, pre: Tensor, post: Tensor, valid: Tensor) -> Tensor:
+    def _forward(self, pre: Tensor, post: Tensor, valid: Tensor) -> Tensor:
         """From uint8 windows to the layers' bytes (layers, n, core, core), all on one device."""
-        seen = valid[:, None]
-        logits = network(self._normalised(pre, seen), self._normalised(post, seen))
-        halo = self.window.halo
-        if halo:
-            logits = logits[..., halo:-halo, halo:-halo]
-        return self._stored(logits.float())
+        return self._stored(self._found(pre, post, valid, self.window.halo))
 
-    def _normalised(self, source: Tensor, seen: Tensor) -> Tensor:
-        """uint8 windows to the network's dtype, zero (the mean colour) where nothing was measured."""
-        card = self.card
+    def _found(self, pre: Tensor, post: Tensor, valid: Tensor, halo: int = 0) -> Tensor:
+        """From uint8 windows to probabilities (n, classes, h, w), fp32, all on one device.
+
+        The mean over the networks and over the ways in which the windows are turned.
+        """
+        seen = valid[:, None]
+        total = None
+        for network, member in zip(self._networks(), self.members, strict=True):
+            images = [self._normalised(x, seen, member.card) for x in (pre, post)]
+            for view in VIEWS[: self.views]:
+                views = (turned(x, *view) for x in images)
+                found = turned_back(network.probabilities(*views, halo), *view)
+                total = found if total is None else total + found
+        assert total is not None
+        count = len(self.members) * self.views
+        return total if count == 1 else total / count
+
+    def _normalised(self, source: Tensor, seen: Tensor, card: Card) -> Tensor:
+        """uint8 windows to a network's dtype, zero (the mean colour) where nothing was measured."""
         mean, std = (
             torch.tensor(values, device=source.device).view(1, -1, 1, 1) * card.scale
             for values in (card.mean, card.std)
@@ -187,14 +241,11 @@ class NetworkKernel:
             out[rows] = x.mul_(seen[rows])
         return out
 
-    def _stored(self, logits: Tensor) -> Tensor:
-        """Logits to bytes, in the order of `layers`."""
+    def _stored(self, probabilities: Tensor) -> Tensor:
+        """Probabilities to bytes, in the order of `layers`."""
+        damage = self._networks()[0].codes(probabilities, self.card.threshold)
         if self.card.classes == 1:
-            probability = torch.sigmoid(logits[:, 0])
-            damage = (probability > self.card.threshold).to(torch.uint8) * 5
-            return torch.stack([damage, _bytes(probability)])
-        probabilities = torch.softmax(logits, dim=1)
-        damage = probabilities.max(dim=1).indices.to(torch.uint8)
+            return torch.stack([damage, _bytes(probabilities[:, 0])])
         shares = (probabilities[:, 2:].sum(dim=1), 1 - probabilities[:, 0])
         levels = (probabilities[:, level] for level in range(1, 5))
         return torch.stack([damage, *map(_bytes, (*shares, *levels))])
@@ -207,55 +258,57 @@ def network_kernel(
     precision: str = "auto",
     halo: int | None = None,
     compiled: bool = False,
+    ensemble: Sequence[str | Path] = (),
+    views: int = 1,
 ) -> NetworkKernel:
     """Make a kernel of a weights file, checked now: the file is loaded once and kept.
 
     `precision` "auto" is the card's, or fp32 where the machine has no bf16 arithmetic. A `halo`
     other than the card's must be a multiple of the network's stride. `compiled` has `torch.compile`
-    rewrite the network, which takes a minute at the start and rounds differently.
+    rewrite the network, which takes a minute at the start and rounds differently. `ensemble` are
+    further weights of the method, and `views` ways of turning each window: probabilities are
+    averaged over both, and cost as many times as much.
     """
-    _, card = load(weights, method=method)
-    chosen = _precision(card, precision, device)
-    window = card.window if halo is None else Window(card.core, halo)
-    if window.halo % card.stride:
-        raise Refused(
-            f"--halo {halo} is not a multiple of {card.stride} px, the stride of {method}. "
-            f"Give {-(-window.halo // card.stride) * card.stride}."
-        )
-    return NetworkKernel(weights, card, device, chosen, window, compiled)
+    if views not in (1, 4, len(VIEWS)):
+        raise UsageError(f"--views {views} is none of 1, 4 (flips) and 8 (quarter turns too).")
+    first, *others = (_member(str(file), method) for file in (weights, *ensemble))
+    for other in others:
+        _check_together(first, other)
+    cards = [member.card for member in (first, *others)]
+    window = max((card.window for card in cards), key=lambda window: window.halo)
+    if halo is not None:
+        window = Window(window.core, halo, window.blended)
+    for card in cards:
+        if window.halo % card.stride or window.core % card.stride:
+            raise Refused(
+                f"--halo {window.halo} is not a multiple of {card.stride} px, the stride of "
+                f"{method}. Give {-(-window.halo // card.stride) * card.stride}."
+            )
+    chosen: Precision = "bf16"
+    if any(_precision(card, precision, device) == "fp32" for card in cards):
+        chosen = "fp32"
+    return NetworkKernel(
+        first.weights, first.card, device, chosen, window, compiled, tuple(others), views
+    )
 
 
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Fold every BatchNorm that directly follows a convolution in a Sequential into it (eval only)."""
-    for module in network.modules():
-        if isinstance(module, nn.Sequential):
-            _fold_sequence(module)
-    return network
+def _member(weights: str, method: str) -> Member:
+    path = str(Path(weights).absolute())
+    network, card = load(path, method=method)
+    if not isinstance(network, DamageNet):
+        raise Refused(f"{path} holds {card.network}, which finds no damage between two images.")
+    return Member(path, card)
 
 
-def _fold_sequence(sequence: nn.Sequential) -> None:
-    names = list(sequence._modules)
-    for first, second in pairwise(names):
-        conv, norm = sequence._modules[first], sequence._modules[second]
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            sequence._modules[first] = nn.utils.fuse_conv_bn_eval(conv, norm, transpose=transposed)
-            sequence._modules[second] = nn.Identity()
-
-
-@lru_cache(maxsize=4)
-def _loaded(
-    weights: str, digest: str, device: str, precision: Precision, compiled: bool = False
-) -> nn.Module:
-    """The network, ready to run; once per process. Refuses weights that changed since the plan."""
-    network, card = load(found(weights, digest))
-    if card.sha256 != digest:
-        raise Refused(f"{weights} changed since the run was planned; start it again with --fresh.")
-    network = fold_batch_norm(network).to(device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if precision == "bf16":
-        network = network.to(torch.bfloat16)
-    return torch.compile(network) if compiled else network  # type: ignore[return-value]
+def _check_together(first: Member, other: Member) -> None:
+    """Refuse networks whose answers cannot be averaged."""
+    for name in ("classes", "bands", "blended"):
+        one, two = getattr(first.card, name), getattr(other.card, name)
+        if one != two:
+            raise Refused(
+                f"{other.weights} cannot be averaged with {first.weights}: {name} is {two} and "
+                f"{one}. Change --ensemble."
+            )
 
 
 def _precision(card: Card, asked: str, device: str) -> Precision:

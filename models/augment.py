@@ -102,6 +102,27 @@ class PaperAugment:
         return replace(crop, pre=pre, post=post, codes=codes)
 
 
+@dataclass(frozen=True)
+class XView2Augment:
+    """Paper 002, section 3: each flip with probability one half, a turn, and a scale of 0.8 to 1.2."""
+
+    quarters: bool = False
+    """A quarter turn with probability one half, as in the published code; the paper turns freely."""
+
+    def draw(self, chip: Chip, size: int, key: Sequence[int]) -> Chip:
+        """See Augmenter; pixels that are black in either image are left out of the labels."""
+        rng = _generator(key)
+        centre = _centre(chip.codes, size, 1, rng)
+        flips = np.diag(rng.choice([-1.0, 1.0], 2))
+        scale = np.exp(rng.uniform(np.log(0.8), np.log(1.2)))
+        quarter, turn = rng.integers(2), rng.uniform(-np.pi, np.pi)
+        angle = quarter * np.pi / 2 if self.quarters else turn
+        cos, sin = np.cos(angle), np.sin(angle)
+        matrix = flips @ np.array([[cos, -sin], [sin, cos]]) / scale
+        crop = _cut(chip, matrix, centre, np.zeros(2), size)
+        return replace(crop, codes=without_nodata(crop.pre, crop.post, crop.codes))
+
+
 PLAIN = Augment(0, 0, 0, 0, 0, blank=0, seek=1)
 
 FOLDER = Augment(scale=0.1, rotate=20, shear=0.02, shift=1.0, light=0.6, apart=False, blank=0.05)
@@ -111,6 +132,15 @@ PAPER = PaperAugment()
 
 PAPER_APART = PaperAugment(apart=True, jitter=2)
 """As the paper, with a light of its own for each date, and some misregistration."""
+
+AUGMENTERS: dict[str, Augmenter] = {
+    "paper": PAPER,
+    "paper-apart": PAPER_APART,
+    "xview2": XView2Augment(),
+    "xview2-code": XView2Augment(quarters=True),
+    "none": PLAIN,
+}
+"""By the names that a training knows; "auto" depends on the source of the chips."""
 
 
 def recolour(

@@ -52,6 +52,8 @@ class Card:
     """Halo of the window, px on each side."""
     stride: int
     """Windows must start on multiples of this, px, and be divisible by it."""
+    blended: bool = False
+    """Whether windows fade into each other; see Window."""
     scale: float = 255.0
     """Value that becomes 1 before mean and std are applied."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -108,6 +110,11 @@ class Card:
                 f"core {self.core} px and halo {self.halo} px are no window",
             ),
             (
+                self.blended and self.core > 2 * self.halo,
+                f"blended windows of twice the halo {self.halo} px do not cover the core "
+                f"{self.core} px",
+            ),
+            (
                 self.core % stride != 0 or self.halo % stride != 0,
                 f"core {self.core} and halo {self.halo} px are not multiples of the "
                 f"stride {self.stride} px",
@@ -143,7 +150,7 @@ class Card:
     @property
     def window(self) -> Window:
         """What the network sees at once."""
-        return Window(self.core, self.halo)
+        return Window(self.core, self.halo, self.blended)
 
     def to_json(self) -> str:
         """The card as JSON text, keys in the order of the fields."""
@@ -190,6 +197,6 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
         }
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
+    if hint in (int, str, bool) and type(value) is hint:
         return value
     raise UsageError(f"The card's field {name!r} has an unfit value: {str(value)[:60]!r}.")

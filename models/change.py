@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..scenes.errors import UsageError
+from ..scenes.plan import Window
+from .damage_net import DamageNet, without_halo
 
 Fusion = Literal["ef", "conc", "diff"]
 
-DAMAGED = 5
-"""The code that a one-class network writes above its threshold: damaged, level not graded."""
+CORE = 512
+"""Side of a window's core, px, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ LAYOUTS = {
 """Sizes of paper 001, and "daudt": the network that Daudt et al. (2018) published."""
 
 
-class ChangeNet(nn.Module):
+class ChangeNet(DamageNet):
     """Before and after in, one logit map per class out.
 
     An encoder-decoder with skips. "ef" stacks both images at the input; "conc" and "diff" send
@@ -124,6 +126,15 @@ class ChangeNet(nn.Module):
         """Pixels per side of the coarsest cell: what sizes and shifts must be divisible by."""
         return 2**self.stages
 
+    @property
+    def encoders(self) -> Sequence[nn.Module]:
+        """The one encoder."""
+        return (self.encoder,)
+
+    def window(self, core: int | None = None, halo: int | None = None) -> Window:
+        """Cores of 512 px with the whole receptive field around them."""
+        return Window(core or CORE, receptive_field(self) if halo is None else halo)
+
     def forward(self, pre: Tensor, post: Tensor) -> Tensor:
         self._check(pre, post)
         if self.fusion == "ef":
@@ -142,6 +153,11 @@ class ChangeNet(nn.Module):
                     x = functional.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
             x = convs(torch.cat([x, skip], dim=1))
         return x
+
+    def probabilities(self, pre: Tensor, post: Tensor, halo: int = 0) -> Tensor:
+        """The sigmoid of one class, the softmax of five; see DamageNet."""
+        logits = without_halo(self(pre, post), halo).float()
+        return logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
 
     def encode(self, x: Tensor, bottleneck: bool = True) -> tuple[list[Tensor], Tensor]:
         skips: list[Tensor] = []
@@ -204,17 +220,6 @@ def _up(channels: int, original: bool) -> nn.ConvTranspose2d:
     if original:
         return nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1)
     return nn.ConvTranspose2d(channels, channels, 2, stride=2)
-
-
-def damage_codes(logits: Tensor, threshold: float = 0.5) -> Tensor:
-    """Turn logits (n, classes, h, w) into damage codes (n, h, w), uint8.
-
-    Five classes: the largest logit (0 background, 1-4 levels). One class: 5 where the probability
-    exceeds `threshold` (strictly, paper 001), 0 elsewhere.
-    """
-    if logits.shape[1] == 1:
-        return (torch.sigmoid(logits[:, 0].float()) > threshold).to(torch.uint8) * DAMAGED
-    return logits.max(dim=1).indices.to(torch.uint8)
 
 
 def receptive_field(network: ChangeNet) -> int:

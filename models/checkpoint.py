@@ -155,6 +155,15 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         ) from None
 
 
+def read_tensors(path: str | os.PathLike[str], argument: str) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file that has no card, such as a library's.
+
+    Raises Refused, naming the argument, for a missing, foreign or truncated file.
+    """
+    check_file(Path(path), Path(path), argument)
+    return safetensors.torch.load(Path(path).read_bytes())
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whenever the process dies."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

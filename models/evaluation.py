@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from ..scenes.legend import UNGRADED
 from .batches import seen, stacked
-from .change import ChangeNet, damage_codes
 from .chips.chip import Chip
 from .curves import ScoreCounts
+from .damage_net import DamageNet
 from .losses import IGNORE
 from .metrics import DAMAGED, LEVELS, Confusion, XView2Counts, confusion, xview2_counts
 
@@ -82,6 +82,19 @@ class Evaluation:
         rows = self.damaged_images
         return {name: average([getattr(c, name) for _, c in rows]) for name in FIGURES if rows}
 
+    def metrics(self) -> dict[str, float]:
+        """What a training goes by and a study keeps, over all pixels together.
+
+        "score" is the xView2 score, with its parts, or for one class the IoU of damaged pixels, as
+        in paper 001, table III; the figures of damaged pixels are called `damaged_...`.
+        """
+        damaged = {f"damaged_{name}": getattr(self.pixels, name) for name in FIGURES}
+        if self.levels is None:
+            return {"score": self.pixels.iou, **damaged}
+        score = self.levels.score()
+        f1 = {f"f1_level_{i}": v for i, v in enumerate(score.pop("damage_f1_per_class"), 1)}
+        return {**score, **f1, **damaged}
+
     def to_dict(self) -> dict[str, Any]:
         """All figures, named, as plain values; ratios in 0-1."""
         return {
@@ -110,7 +123,7 @@ class Prediction:
     """Damage codes, uint8 (h, w)."""
 
 
-def predict_chip(network: ChangeNet, chip: Chip, threshold: float = 0.5) -> Prediction:
+def predict_chip(network: DamageNet, chip: Chip, threshold: float = 0.5) -> Prediction:
     """Run a network on one chip of any size, in fp32 on the network's device.
 
     The chip is padded to a multiple of the network's stride with the mean colour, as the engine
@@ -125,16 +138,13 @@ def predict_chip(network: ChangeNet, chip: Chip, threshold: float = 0.5) -> Pred
     # Otherwise GPUs convolve in a narrower precision, and not always by the same kernel.
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), exact:
-        logits = network.eval()(pre, post)[..., :height, :width].float()
-        if network.classes == 1:
-            probability = logits.sigmoid()[0, 0]
-        else:
-            probability = logits.softmax(dim=1)[0, 2:].sum(dim=0)
-        codes = damage_codes(logits, threshold)[0]
+        found = network.eval().probabilities(pre, post)[..., :height, :width]
+        probability = found[0, 0] if network.classes == 1 else found[0, 2:].sum(dim=0)
+        codes = network.codes(found, threshold)[0]
     return Prediction(probability.cpu().numpy(), codes.cpu().numpy())
 
 
-def evaluate_chips(network: ChangeNet, chips: Iterable[Chip], threshold: float = 0.5) -> Evaluation:
+def evaluate_chips(network: DamageNet, chips: Iterable[Chip], threshold: float = 0.5) -> Evaluation:
     """Count how right a network is on chips, one at a time; pixels of code 255 are left out."""
     total = Evaluation()
     for chip in chips:

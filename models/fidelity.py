@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from ..scenes.errors import UsageError
-from .change import damage_codes, receptive_field
+from .change import ChangeNet, receptive_field
+from .damage_net import DamageNet
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """Normalised before and after (n, c, h, w) to damage codes (n, h, w), uint8."""
 
 
-def predictor(network: torch.nn.Module, threshold: float = 0.5) -> Predict:
+def predictor(network: DamageNet, threshold: float = 0.5) -> Predict:
     """A network as a function to damage codes, in the precision of its weights."""
     dtype = next(network.parameters()).dtype
 
     def predict(pre: Tensor, post: Tensor) -> Tensor:
         with torch.inference_mode():
-            return damage_codes(network(pre.to(dtype), post.to(dtype)), threshold)
+            return network.codes(network.probabilities(pre.to(dtype), post.to(dtype)), threshold)
 
     return predict
 
@@ -39,7 +40,7 @@ def flip_rate(
 
 
 def bf16_flip_rate(
-    network: torch.nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], threshold: float = 0.5
+    network: DamageNet, pairs: Iterable[tuple[Tensor, Tensor]], threshold: float = 0.5
 ) -> float:
     """Share of pixels whose code differs between fp32 and bf16 weights and activations."""
     narrow = copy.deepcopy(network).to(torch.bfloat16)
@@ -47,7 +48,7 @@ def bf16_flip_rate(
 
 
 def halo_flip_rate(
-    network: torch.nn.Module,
+    network: ChangeNet,
     pairs: Iterable[tuple[Tensor, Tensor]],
     halo: int,
     core: int,
@@ -57,7 +58,7 @@ def halo_flip_rate(
 
     The pairs must be as large as the core and a receptive field per side; UsageError otherwise.
     """
-    full = receptive_field(network)  # type: ignore[arg-type]
+    full = receptive_field(network)
     predict = predictor(network, threshold)
     middle = slice(full, full + core)
     cut = slice(full - halo, full + core + halo)

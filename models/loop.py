@@ -25,6 +25,12 @@ from .state import NAME, Progress, load_state, save_state
 WARM_UP = 0.03
 """Share of the steps over which the cosine schedule rises."""
 
+POWER = 0.9
+"""Of the poly schedule, whose rate falls as (1 - step / steps) to this power; paper 002, section 3."""
+
+MOMENTUM = 0.9
+"""Of stochastic gradient descent; paper 002, section 3."""
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -48,7 +54,7 @@ class Task(Protocol):
     @property
     def network(self) -> nn.Module:
         """Called with normalised before and after (n, 3, h, w); gives a tensor with one row per
-        crop, or per two of them."""
+        crop, or per two of them. Several maps of one size become the channels of one tensor."""
         ...
 
     def groups(self) -> list[dict[str, Any]]:
@@ -102,7 +108,7 @@ def learn(
     network = task.network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = task.groups()
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = _optimizer(config, groups)
     run, best = load_state(config, network, optimizer)
     shared = ranks.sharing(network)
     writer = _tensorboard(Path(config.out) / "log") if config.tensorboard and ranks.leads else None
@@ -223,10 +229,20 @@ def backward(
     return float(loss.detach())
 
 
+def _optimizer(config: LoopConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
 def schedule(config: LoopConfig, step: int, steps: int) -> float:
     """What the learning rate of a step (from 0) of all steps is multiplied by, 0-1."""
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "poly":
+        return float((1 - step / steps) ** POWER)
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
         return (step + 1) / rise
@@ -246,6 +262,11 @@ def print_progress(tick: Tick) -> None:
             end="",
             file=sys.stderr,
         )
+
+
+def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """All layers of BatchNorm in a network."""
+    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def silence(_: Tick) -> None:
@@ -271,13 +292,15 @@ def _forward(shared: nn.Module, batch: Batch, device: torch.device, narrow: bool
     pre, post = seen(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
         outputs = shared(pre, post)
+    if isinstance(outputs, tuple):
+        outputs = torch.cat(outputs, dim=1)
     return outputs.float()
 
 
 @contextmanager
 def _still(network: nn.Module) -> Iterator[None]:
     """Keep the running statistics of BatchNorm as they are: each part counts once, not twice."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND, entry
-from .change import ChangeNet
 from .chips.chip import Chip
+from .damage_net import DamageNet
 from .evaluation import Evaluation, Prediction, predict_chip
 from .metrics import DAMAGED
 
@@ -60,7 +60,7 @@ def chosen(evaluation: Evaluation) -> list[tuple[int, str]]:
 
 
 def panels_of(
-    network: ChangeNet, found: Evaluation, chip: Callable[[int], Chip], threshold: float = 0.5
+    network: DamageNet, found: Evaluation, chip: Callable[[int], Chip], threshold: float = 0.5
 ) -> bytes:
     """Panels of the chips that an evaluation makes worth a look, as `chosen` says; PNG.
 

@@ -48,6 +48,31 @@ KAHRAMANMARAS_PRETRAINING: dict[str, dict[str, Any]] = {
 """Paper 001, section IV.D: 200 passes over some 268 pairs; batch, rate, decay and margin are the
 defaults of `PretrainConfig`."""
 
+XVIEW2: dict[str, dict[str, Any]] = {
+    "dual-hrnet": {
+        "optimizer": "sgd",
+        "schedule": "poly",
+        "lr": 0.01,
+        "weight_decay": 5e-4,
+        "epochs": 250,
+        "batch": 32,
+        "chip": 512,
+        "augment": "xview2",
+        "loss": "lovasz",
+        "clip": math.inf,
+        "resolution": (0.25, 1.0),
+        "nominal_resolution": 0.5,
+    }
+}
+"""Paper 002, section 3: 32 crops of 512 px on 16 GPUs."""
+
+XVIEW2_CODE = {
+    "dual-hrnet": XVIEW2["dual-hrnet"]
+    | {"lr": 0.05, "weight_decay": 0.0, "epochs": 500, "batch": 16, "augment": "xview2-code"}
+    | {"stem": "released"}
+}
+"""What the published code of paper 002 is set to; its batch of 16 is that of one GPU."""
+
 SMALL: dict[str, Any] = {
     "synthetic": SyntheticRecipe(scenes=80, validation=16, test=24, side=384),
     "size": "small",
@@ -62,7 +87,12 @@ SMALL: dict[str, Any] = {
 SMALL_TRAINING = SMALL | {"batch": 8, "epochs": 10}
 SMALL_PRETRAINING = SMALL | {"epochs": 12, "least": 0.05}
 
-NAMES = ("kahramanmaras",)
+PRESETS = {"kahramanmaras": KAHRAMANMARAS, "xview2": XVIEW2, "xview2-code": XVIEW2_CODE}
+"""Of trainings, by name and method."""
+
+
+_ONE_CLASS = ("bce", "dice", "iou")
+"""Losses of presets that do not go with levels."""
 
 
 def preset(name: str, method: str) -> dict[str, Any]:
@@ -70,11 +100,11 @@ def preset(name: str, method: str) -> dict[str, Any]:
 
     Raises UsageError for an unknown name, Refused for a file that holds no settings.
     """
-    if name == "kahramanmaras":
-        return dict(_of(KAHRAMANMARAS, name, method))
+    if name in PRESETS:
+        return dict(_of(PRESETS[name], name, method))
     if not name.endswith(".json"):
         raise UsageError(
-            f"Unknown preset {name!r}. Give {', '.join(NAMES)}, or a .json file that `aftermap "
+            f"Unknown preset {name!r}. Give {', '.join(PRESETS)}, or a .json file that `aftermap "
             f"tune` wrote, with --preset."
         )
     try:
@@ -87,23 +117,28 @@ def preset(name: str, method: str) -> dict[str, Any]:
         raise Refused(
             f"The preset {name} holds {', '.join(unknown[:3])}, no settings of a training."
         )
-    return values
+    if isinstance(values.get("clip"), str):
+        values["clip"] = float(values["clip"])  # JSON has no infinite numbers
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def pretraining_preset(name: str, method: str) -> dict[str, Any]:
     """Settings of a pre-training by the name of a preset; UsageError for an unknown one."""
     if name != "kahramanmaras":
-        raise UsageError(f"Unknown preset {name!r}. Give {', '.join(NAMES)} with --preset.")
+        raise UsageError(f"Unknown preset {name!r}. Give kahramanmaras with --preset.")
     return dict(_of(KAHRAMANMARAS_PRETRAINING, name, method))
 
 
 def train_config(given: Mapping[str, Any], name: str | None = None) -> TrainConfig:
     """A configuration from what was asked for; what was not, is the preset's, or the default."""
-    method = given.get("method") or TrainConfig.method
+    method = given.get("method") or _only_method(name) or TrainConfig.method
     base = preset(name, method) if name else {}
-    settings = base | {"method": method} | dict(given)
-    if settings.get("classes") == 5 and "loss" not in given:
-        settings["loss"] = "auto"  # the paper's losses are for one class
+    # A file may hold a method of its own.
+    settings: dict[str, Any] = {"method": method} | base | dict(given)
+    if settings.get("classes") == 5 and base.get("loss") in _ONE_CLASS and "loss" not in given:
+        settings["loss"] = "auto"
+    if settings.get("loss") != "bce" and "pos_weight" not in given:
+        settings.pop("pos_weight", None)  # it went with the preset's loss
     return TrainConfig(**settings)
 
 
@@ -112,6 +147,12 @@ def pretrain_config(given: Mapping[str, Any], name: str | None = None) -> Pretra
     method = given.get("method") or PretrainConfig.method
     base = pretraining_preset(name, method) if name else {}
     return PretrainConfig(**(base | {"method": method} | dict(given)))
+
+
+def _only_method(name: str | None) -> str | None:
+    """The method of a preset that is for one alone."""
+    methods = list(PRESETS.get(name or "", {}))
+    return methods[0] if len(methods) == 1 else None
 
 
 def _of(table: Mapping[str, dict[str, Any]], name: str, method: str) -> dict[str, Any]:

@@ -91,10 +91,14 @@ class Ranks:
     def sharing(self, network: torch.nn.Module) -> torch.nn.Module:
         """The network to call in training: its gradients become the mean over all processes.
 
-        Statistics of normalisation layers are those of each process's own part; the first
-        process's are kept.
+        On GPUs normalisation layers take their statistics over the parts of all processes. On CPUs,
+        where torch cannot, each takes its own part's, and the first process's are kept.
         """
-        return network if self.count == 1 else DistributedDataParallel(network)
+        if self.count == 1:
+            return network
+        if next(network.parameters()).is_cuda:
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return DistributedDataParallel(network)
 
     def wait(self) -> None:
         """Return when all processes have come here."""

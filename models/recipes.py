@@ -16,9 +16,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SYNTHETIC = "synthetic"
 """The source of chips that is no folder."""
 
-Loss = Literal["auto", "levels", "levels-lovasz", "dice", "iou", "bce"]
-Augmentation = Literal["auto", "paper", "paper-apart", "none"]
+Loss = Literal["auto", "levels", "levels-lovasz", "dice", "iou", "bce", "lovasz", "entropy"]
+Augmentation = Literal["auto", "paper", "paper-apart", "xview2", "xview2-code", "none"]
+Schedule = Literal["cosine", "constant", "poly"]
+Optimizer = Literal["adamw", "sgd"]
 Freeze = Literal["no", "all", "weights"]
+
+_LOSSES: dict[int | str, tuple[str, ...]] = {
+    1: ("dice", "iou", "bce"),
+    5: ("levels", "levels-lovasz"),
+    "dual-hrnet": ("lovasz", "entropy"),
+}
+"""What goes with a number of classes, or with Dual-HRNet."""
 
 _FREE = {"out", "cache", "workers", "minutes", "tensorboard", "training_data", "licence"}
 """What may differ when a training goes on: it does not decide the weights."""
@@ -52,7 +61,11 @@ class LoopConfig:
     method: str = "fc-siam-diff"
     """Name of the network."""
     size: str = "medium"
-    """Size of the network."""
+    """Size of a network of paper 001."""
+    width: int = 32
+    """Channels of Dual-HRNet's finest branch."""
+    stem: str = "canonical"
+    """How Dual-HRNet begins; see HRNet."""
     data: tuple[str, ...] = (SYNTHETIC,)
     """Sources of chips: "synthetic", or folders that `open_chips` reads."""
     weights: tuple[float, ...] = ()
@@ -62,7 +75,8 @@ class LoopConfig:
     """Folder that rendered scenes are kept in; None takes one within `out`."""
     augment: Augmentation = "auto"
     """How chips are changed: "paper" as in paper 001, "paper-apart" with separate light for before
-    and after and some misregistration, "auto" strongly for synthetic scenes and mildly for others."""
+    and after and some misregistration, "xview2" as in paper 002 and "xview2-code" as in its
+    published code, "auto" strongly for synthetic scenes and mildly for others."""
     epochs: int = 12
     steps: int | None = None
     """Optimiser steps per epoch; None: as many as the chips fill once."""
@@ -75,8 +89,11 @@ class LoopConfig:
     lr: float = 1e-3
     encoder_lr: float | None = None
     """Learning rate of the encoder; None takes `lr`."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """"cosine" rises over the first 3 % of the steps, then falls to zero; paper 001 is constant."""
+    schedule: Schedule = "cosine"
+    """"cosine" rises over the first 3 % of the steps, then falls to zero; paper 001 is constant;
+    "poly" falls as paper 002 does."""
+    optimizer: Optimizer = "adamw"
+    """"sgd" has a momentum of 0.9, as paper 002."""
     weight_decay: float = 2e-3
     clip: float = 1.0
     """Largest norm of the gradient; infinite clips nothing."""
@@ -125,6 +142,8 @@ class LoopConfig:
         if any(not 0 < weight < float("inf") for weight in self.weights):
             raise UsageError(f"Weights of sources are positive numbers; got {self.weights}.")
         self._check_choice("augment", Augmentation)
+        self._check_choice("schedule", Schedule)
+        self._check_choice("optimizer", Optimizer)
 
     @property
     def scenes(self) -> Path:
@@ -159,21 +178,25 @@ class TrainConfig(LoopConfig):
     """Range of pixel sizes, m, that the weights are meant for; goes to the card."""
     nominal_resolution: float = 0.5
     dropout: float = 0.05
+    norm_momentum: float | None = None
+    """How fast BatchNorm's statistics follow the batches; None is the network's own. That of
+    Dual-HRNet, 0.01, is too slow for a few hundred steps."""
     loss: Loss = "auto"
-    """"auto" takes "levels" for five classes and "dice" for one."""
+    """"auto" takes "levels" for five classes, "dice" for one and "lovasz" for Dual-HRNet; of the
+    latter "entropy" is the alternative that paper 002 rejects."""
     pos_weight: float | None = None
     """Weight of damaged pixels in the loss "bce"; the code of paper 001 has 16.2578."""
     class_weights: tuple[float, ...] | None = None
-    """Weights of the cross-entropy of "levels", one per class."""
+    """Weights of the cross-entropy of "levels", one per class, or of Dual-HRNet's four levels."""
     encoder: str | None = None
-    """File of a pre-trained encoder to begin with."""
+    """File of a pre-trained encoder to begin with; for Dual-HRNet timm's hrnet_w32."""
     freeze: Freeze = "no"
     """"all" keeps the encoder as it is, its BatchNorm too; "weights" lets the statistics of its
     BatchNorm move, as the code of paper 001 did."""
-    core: int = 512
-    """Core of the window in the card, px."""
+    core: int | None = None
+    """Core of the window in the card, px; None takes what the network is best used with."""
     halo: int | None = None
-    """Halo of the window in the card, px; None takes the receptive field."""
+    """Halo of the window in the card, px; None likewise."""
     training_data: str = ""
     """What goes to the card about the data; empty: a sentence is made from this configuration."""
     licence: str = ""
@@ -182,11 +205,21 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         self._check_choice("loss", Loss)
         self._check_choice("freeze", Freeze)
-        graded = self.loss.startswith("levels")
-        if self.loss != "auto" and graded != (self.classes == 5):
-            raise UsageError(f"The loss {self.loss!r} does not go with {self.classes} classes.")
-        if self.class_weights is not None and len(self.class_weights) != self.classes:
-            raise UsageError(f"{self.classes} classes, but {len(self.class_weights)} weights.")
+        dual = self.method == "dual-hrnet"
+        if dual and self.classes != 5:
+            raise UsageError(
+                f"dual-hrnet tells background and four levels apart; got classes={self.classes}. "
+                f"Leave out --classes."
+            )
+        losses = _LOSSES["dual-hrnet" if dual else self.classes]
+        if self.loss != "auto" and self.loss not in losses:
+            raise UsageError(
+                f"The loss {self.loss!r} does not go with {self.method} of {self.classes} classes. "
+                f"Give one of {', '.join(losses)} with --loss."
+            )
+        weighed = 4 if dual else self.classes
+        if self.class_weights is not None and len(self.class_weights) != weighed:
+            raise UsageError(f"{weighed} classes, but {len(self.class_weights)} weights.")
         if self.pos_weight is not None and (self.loss != "bce" or not self.pos_weight > 0):
             raise UsageError(
                 f"pos_weight {self.pos_weight} goes with the loss 'bce' and is positive; the loss "

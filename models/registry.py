@@ -10,11 +10,13 @@ import torch
 
 from ..scenes.errors import UsageError
 from .change import ChangeNet
+from .dual_hrnet import DualHRNet
 
 NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "fc-ef": partial(ChangeNet, "ef"),
     "fc-siam-conc": partial(ChangeNet, "conc"),
     "fc-siam-diff": partial(ChangeNet, "diff"),
+    "dual-hrnet": DualHRNet,
 }
 """Name of a network to the call that makes it; a new network is one more line here."""
 
@@ -24,6 +26,7 @@ def build(name: str, **options: Any) -> torch.nn.Module:
 
     The networks of paper 001 ("fc-ef", "fc-siam-conc", "fc-siam-diff") take `size` ("small",
     "medium", "large", "daudt"), `classes` (1 or 5), `in_channels` and `dropout`; see `ChangeNet`.
+    That of paper 002 ("dual-hrnet") takes `width` and `stem`; see `DualHRNet`.
     Raises UsageError for an unknown name or option.
     """
     if name not in NETWORKS:

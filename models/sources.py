@@ -10,7 +10,7 @@ import numpy as np
 
 from ..scenes.errors import Refused
 from ..scenes.legend import LEVELS, entry
-from .augment import FOLDER, PAPER, PAPER_APART, PLAIN, Augment, Augmenter, recolour
+from .augment import AUGMENTERS, FOLDER, PLAIN, Augment, Augmenter, recolour
 from .chips.chip import Chip, Chips
 from .chips.chipset import ChipSet
 from .chips.mixture import Mixture, Source
@@ -119,8 +119,7 @@ class Exam:
 
 
 def _augmenter(name: str, config: LoopConfig) -> Augmenter:
-    chosen: dict[str, Augmenter] = {"paper": PAPER, "paper-apart": PAPER_APART, "none": PLAIN}
-    return chosen.get(config.augment) or (Augment() if name == SYNTHETIC else FOLDER)
+    return AUGMENTERS.get(config.augment) or (Augment() if name == SYNTHETIC else FOLDER)
 
 
 def _check_classes(parts: Mapping[str, Sequence[Chips]], classes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..scenes.errors import UsageError
+from ..scenes.errors import Refused, UsageError
+from ..scenes.plan import Window
 from .batches import Batch, batches, seen, stacked
 from .card import MAX_FLIP_RATE, Card
 from .change import ChangeNet, receptive_field
-from .checkpoint import SUFFIX, load, save
+from .checkpoint import SUFFIX, load, read_tensors, save
 from .chips.chip import Chip
+from .criterion import criterion
+from .damage_net import DamageNet
+from .dual_hrnet import DualHRNet
 from .encoder import load_encoder
 from .evaluation import FIGURES, evaluate_chips
 from .fidelity import bf16_flip_rate, halo_flip_rate
-from .loop import Tick, begin, device_of, learn, print_progress, silence
-from .losses import IGNORE, bce, dice, iou, levels
-from .metrics import DAMAGED
+from .loop import Tick, batch_norms, begin, device_of, learn, print_progress, silence
 from .ranks import Ranks
 from .recipes import IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, LoopConfig, TrainConfig
 from .registry import build
@@ -78,9 +80,13 @@ class Segmentation:
         self.config = config
         self.network = network_of(config)
         if config.encoder is not None:
-            load_encoder(config.encoder, self.network, config.method)
+            _load_encoder(config.encoder, self.network, config.method)
+        if config.norm_momentum is not None:
+            for norm in batch_norms(self.network):
+                norm.momentum = config.norm_momentum
         if config.freeze != "no":
-            self.network.encoder.requires_grad_(False)
+            for module in self.network.encoders:
+                module.requires_grad_(False)
         sources = training_sources(config)
         self.chips = sources.train
         held = sources.validation if leads else ()
@@ -88,7 +94,7 @@ class Segmentation:
 
     def groups(self) -> list[dict[str, Any]]:
         """Encoder and the rest, each with its learning rate."""
-        return parameter_groups(self.network.encoder, self.network, self.config)
+        return parameter_groups(self.network.encoders, self.network, self.config)
 
     def steps(self) -> int:
         """As asked, or as many as the chips fill once."""
@@ -109,7 +115,8 @@ class Segmentation:
         """Training mode; a frozen encoder stays as it is used."""
         self.network.train()
         if self.config.freeze == "all":
-            self.network.encoder.eval()
+            for module in self.network.encoders:
+                module.eval()
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The configured loss of logits against damage codes."""
@@ -121,13 +128,13 @@ class Segmentation:
 
 
 def parameter_groups(
-    encoder: nn.Module, network: nn.Module, config: LoopConfig
+    encoders: Sequence[nn.Module], network: nn.Module, config: LoopConfig
 ) -> list[dict[str, Any]]:
     """What of a network is to be learnt: one group, or two where the encoder has its own rate."""
     if config.encoder_lr is None:
         found = [p for p in network.parameters() if p.requires_grad]
         return [{"params": found, "lr": config.lr, "base_lr": config.lr}]
-    inside = {id(p) for p in encoder.parameters()}
+    inside = {id(p) for encoder in encoders for p in encoder.parameters()}
     rates = (config.encoder_lr, config.lr)
     split = [
         [p for p in network.parameters() if p.requires_grad and (id(p) in inside) == wanted]
@@ -140,22 +147,7 @@ def parameter_groups(
     ]
 
 
-def criterion(config: TrainConfig, logits: Tensor, codes: Tensor) -> Tensor:
-    """The configured loss of logits (n, c, h, w) against damage codes (n, h, w)."""
-    if config.classes == 5:
-        weights = None
-        if config.class_weights is not None:
-            weights = torch.tensor(config.class_weights, device=logits.device)
-        overlap = "lovasz" if config.loss == "levels-lovasz" else "dice"
-        return levels(logits, codes, weights, overlap)  # type: ignore[arg-type]
-    damaged = torch.isin(codes, torch.tensor(DAMAGED, dtype=codes.dtype, device=codes.device))
-    valid = codes != IGNORE
-    if config.loss == "bce":
-        return bce(logits[:, 0], damaged, config.pos_weight, valid)
-    return (iou if config.loss == "iou" else dice)(logits[:, 0], damaged, valid=valid)
-
-
-def evaluate(network: ChangeNet, chips: Iterable[Chip], config: TrainConfig) -> dict[str, float]:
+def evaluate(network: DamageNet, chips: Iterable[Chip], config: TrainConfig) -> dict[str, float]:
     """Validation metrics in fp32, pooled over all pixels that count.
 
     Five classes: the xView2 score and its parts. One class: IoU (as "score"), F1, precision and
@@ -170,20 +162,35 @@ def evaluate(network: ChangeNet, chips: Iterable[Chip], config: TrainConfig) -> 
     return {**score, **f1, **damaged}
 
 
-def network_of(config: TrainConfig) -> ChangeNet:
+def network_of(config: TrainConfig) -> DamageNet:
     """The network that a configuration names, with random weights; UsageError for sizes that do not fit."""
     network = build(config.method, **_options(config))
-    if not isinstance(network, ChangeNet):
+    if not isinstance(network, DamageNet):
         raise UsageError(f"{config.method!r} is not trained by this command.")
-    if config.chip % network.stride or config.core % network.stride:
+    window = network.window(config.core, config.halo)
+    if any(side % network.stride for side in (config.chip, window.core, window.halo)):
         raise UsageError(
-            f"Crops and cores must be multiples of {network.stride} px for size {config.size!r}; "
-            f"got chip {config.chip} and core {config.core} px."
+            f"Crops, cores and halos must be multiples of {network.stride} px for this "
+            f"{config.method}; got chip {config.chip}, core {window.core} and halo "
+            f"{window.halo} px."
         )
     return network
 
 
+def _load_encoder(file: str, network: DamageNet, method: str) -> None:
+    if isinstance(network, DualHRNet):
+        try:
+            network.load_bodies(read_tensors(file, "--encoder"))
+        except UsageError as error:
+            raise Refused(f"{file} cannot be the encoder: {error} Change --encoder.") from None
+    else:
+        assert isinstance(network, ChangeNet)
+        load_encoder(file, network, method)
+
+
 def _options(config: TrainConfig) -> dict[str, Any]:
+    if config.method == "dual-hrnet":
+        return {"width": config.width, "stem": config.stem}
     return {"size": config.size, "classes": config.classes, "dropout": config.dropout}
 
 
@@ -191,21 +198,18 @@ def _tensors(chip: Chip) -> tuple[Tensor, Tensor]:
     return seen(stacked([chip]), torch.device("cpu"))
 
 
-def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progress) -> Card:
+def _card(config: TrainConfig, network: DamageNet, exam: list[Chip], run: Progress) -> Card:
     """The card of the best weights, with the measured cost of bf16 and of the halo."""
     network.eval()
-    full = receptive_field(network)
-    halo = full if config.halo is None else config.halo
+    window = network.window(config.core, config.halo)
     pairs = [_tensors(chip) for chip in exam]
     flips = bf16_flip_rate(network, pairs)
-    side = min(min(chip.codes.shape) for chip in exam)
-    core = min(config.core, (side - 2 * full) // network.stride * network.stride)
-    halo_flips = halo_flip_rate(network, pairs, halo, core) if core > 0 else None
     scores = dict(run.history[run.best_epoch - 1])
-    if core > 0:
-        # What a smaller halo would cost, for whoever chooses --halo.
-        narrower = range(network.stride * 2, full, network.stride * 2)
-        scores |= {f"halo_{h}_flip_rate": halo_flip_rate(network, pairs, h, core) for h in narrower}
+    halo_flips = None
+    if isinstance(network, ChangeNet):
+        halos = _halo_flip_rates(network, window, pairs)
+        halo_flips = halos.pop(window.halo, None)
+        scores |= {f"halo_{halo}_flip_rate": rate for halo, rate in halos.items()}
     data = " and ".join(
         name if name == SYNTHETIC else f"the chips of {Path(name).name}" for name in config.data
     )
@@ -213,14 +217,15 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
         method=config.method,
         network=config.method,
         options=_options(config),
-        classes=config.classes,
+        classes=network.classes,
         bands=3,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         resolution=config.resolution,
         nominal_resolution=config.nominal_resolution,
-        core=config.core,
-        halo=halo,
+        core=window.core,
+        halo=window.halo,
+        blended=window.blended,
         stride=network.stride,
         flip_rate=flips,
         halo_flip_rate=halo_flips,
@@ -229,3 +234,19 @@ def _card(config: TrainConfig, network: ChangeNet, exam: list[Chip], run: Progre
         metrics={"best_epoch": run.best_epoch, **scores},
     )
     return replace(card, precision="bf16") if flips <= MAX_FLIP_RATE else card
+
+
+def _halo_flip_rates(
+    network: ChangeNet, window: Window, pairs: list[tuple[Tensor, Tensor]]
+) -> dict[int, float]:
+    """What the window's halo costs, and smaller ones would, for whoever chooses --halo.
+
+    Nothing where the chips are too small to tell.
+    """
+    full, step = receptive_field(network), network.stride
+    side = min(min(pre.shape[-2:]) for pre, _ in pairs)
+    core = min(window.core, (side - 2 * full) // step * step)
+    if core <= 0:
+        return {}
+    halos = {window.halo, *range(2 * step, full, 2 * step)}
+    return {halo: halo_flip_rate(network, pairs, halo, core) for halo in sorted(halos)}

@@ -15,10 +15,17 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class Window:
-    """The square that a kernel looks at: `core` pixels kept, `halo` pixels of context per side."""
+    """What a kernel makes of an image at a time, and how much of the image it looks at for that.
+
+    Plain: a square of `core` pixels, seen with `halo` pixels of context per side. Blended: squares
+    of two halos a side are seen, one around each corner of each core, and overlap by what two
+    halos are wider than a core. There neighbours fade into each other, so that a network that
+    looks at its whole square leaves no seam.
+    """
 
     core: int
     halo: int
+    blended: bool = False
 
     def __post_init__(self) -> None:
         if self.core < 1 or self.halo < 0 or self.halo > self.core:
@@ -26,11 +33,21 @@ class Window:
                 f"A window needs a core of at least 1 px and a halo of 0 to core px; "
                 f"got core {self.core}, halo {self.halo}. Change --halo."
             )
+        if self.blended and self.core > 2 * self.halo:
+            raise UsageError(
+                f"Blended windows of twice the halo must cover the core; got core {self.core}, "
+                f"halo {self.halo} px. Give --halo {-(-self.core // 2)} or more."
+            )
 
     @property
     def size(self) -> int:
-        """Pixels per side that the kernel reads."""
-        return self.core + 2 * self.halo
+        """Pixels per side that a network is given at once."""
+        return 2 * self.halo if self.blended else self.core + 2 * self.halo
+
+    @property
+    def overlap(self) -> int:
+        """Pixels over which neighbours fade into each other."""
+        return 2 * self.halo - self.core if self.blended else 0
 
 
 @dataclass(frozen=True)
@@ -136,10 +153,16 @@ class Plan:
 
     @property
     def window_count(self) -> int:
-        """Number of windows in the region."""
-        height, width = self.region_shape
+        """Number of squares that a network is given.
+
+        Blended ones at the edges of a chunk are worked on for the neighbouring chunks again, so
+        that chunks need nothing of each other.
+        """
         core = self.window.core
-        return -(-height // core) * -(-width // core)
+        rows, cols = (-(-side // core) for side in self.region_shape)
+        if self.window.blended:
+            rows, cols = (n + m for n, m in zip((rows, cols), self.chunk_grid, strict=True))
+        return rows * cols
 
     @property
     def overhead(self) -> float:

@@ -16,7 +16,17 @@ from .values import check_values
 KINDS = ("folder", "list", "stac", "maxar")
 """Where the images of a region can come from."""
 
-_PATHS = ("path", "before", "after", "root", "aoi", "districts", "weights", "footprints")
+_PATHS = (
+    "path",
+    "before",
+    "after",
+    "root",
+    "aoi",
+    "districts",
+    "weights",
+    "ensemble",
+    "footprints",
+)
 """Options that name files; taken relative to the region file's folder."""
 
 _NOT_HERE = {"pre", "post", "out", "cluster", "workers", "memory", "fresh", "bbox", "aoi"}
@@ -162,12 +172,13 @@ def _check_names(what: str, found: Mapping[str, Any], known: Collection[str]) ->
 
 def _resolved(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The table with its file names taken relative to the region file's folder."""
-    return {
-        key: str(folder / value)
-        if key in _PATHS and isinstance(value, str) and "://" not in value
-        else value
-        for key, value in table.items()
-    }
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(one) for one in value]
+        return str(folder / value) if isinstance(value, str) and "://" not in value else value
+
+    return {key: placed(value) if key in _PATHS else value for key, value in table.items()}
 
 
 _KEYS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from typing import Any
 from distributed import Client
 
 from ...kernels.buildings import Rules
-from ...kernels.kernel import Kernel
+from ...kernels.kernel import PATHS, Kernel
 from ...scenes.catalog import CatalogImage, Pairing, ScenePair
 from ...scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
 from ...scenes.raster import close_handles
@@ -48,7 +48,7 @@ _LEAST_FREE = 16 << 20
 _SHOWN = 12
 """Changed scenes that a refusal lists."""
 
-_FILES = ("footprints", "weights")
+_FILES = ("footprints", *PATHS)
 """Options that name files. Of footprints the path and what is in it count, of weights the digest."""
 
 _FREE = ("chunk", "hash_inputs", "device", "allow_remote")
@@ -125,7 +125,7 @@ class Work:
         region = self.region
         options = {k: v for k, v in region.assess.items() if k not in (*_FREE, *_FILES)}
         files = {k: region.assess.get(k) for k in ("footprints",)} | {"aoi": region.images.aoi}
-        kernel = {k: v for k, v in self.kernel.facts().items() if k != "weights"}
+        kernel = {k: v for k, v in self.kernel.facts().items() if k not in PATHS}
         window = self.kernel.window
         return {
             "aftermap": version("aftermap"),

@@ -71,6 +71,7 @@ LIMITS = {
         "resolution": Limit("a length in metres above 0", lambda v: 0 < v < float("inf")),
         "device": Limit('"auto", "cpu" or "cuda"', lambda v: v in ("auto", "cpu", "cuda")),
         "precision": Limit('"auto", "fp32" or "bf16"', lambda v: v in ("auto", "fp32", "bf16")),
+        "views": Limit("1, 4 or 8", lambda v: v in (1, 4, 8)),
         "grid": Limit('"post" or "pre"', lambda v: v in ("post", "pre")),
         "bands": Limit("band numbers, counted from 1", lambda v: v and min(v) >= 1),
         "scale": Limit("two numbers, the lower one first", lambda v: v[0] < v[1]),

@@ -127,6 +127,16 @@ Precision = Annotated[
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Let torch.compile rewrite the network: faster on a GPU.")
 ]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="Further weights, averaged with those of --weights; may be repeated."
+    ),
+]
+Views = Annotated[
+    int,
+    typer.Option(help="Look at each window 4 (flips) or 8 ways (turns too), and take the mean."),
+]
 HashInputs = Annotated[
     bool, typer.Option("--hash-inputs", help="Record the SHA-256 of whole input files.")
 ]

@@ -142,9 +142,9 @@ def test_a_cluster_without_workers_is_waited_for_and_then_given_up_in_words(
 
 def test_a_cluster_that_grows_with_its_tasks_is_given_one(client: Client, tmp_path: Path) -> None:
     """Its scheduler starts a worker only once something waits for one."""
-    from aftermap.kernels.network import _loaded
+    from aftermap.kernels.loaded import loaded
 
-    _loaded.cache_clear()  # the worker is in this process, where other tests have loaded weights
+    loaded.cache_clear()  # the worker is in this process, where other tests have loaded weights
     job, file = planned(tmp_path)
     client.cluster.adapt(minimum=0, maximum=1, interval="100ms", wait_count=1000)
     try:
@@ -227,10 +227,10 @@ def test_weights_that_a_worker_cannot_read_are_sent_to_it(
 def _loads(file: JobFile) -> int:
     """How often this process has read the weights from a file, the kernel being called once more."""
     from aftermap.cluster.job import load_job
-    from aftermap.kernels.network import _loaded
+    from aftermap.kernels.loaded import loaded
 
     load_job(file).kernel.load()
-    return _loaded.cache_info().misses
+    return loaded.cache_info().misses
 
 
 @pytest.mark.slow

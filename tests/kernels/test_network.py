@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from aftermap.kernels.apply import apply_chunk
+from aftermap.kernels.loaded import fold_batch_norm, loaded
 from aftermap.kernels.methods import load_method
-from aftermap.kernels.network import _loaded, fold_batch_norm
 from aftermap.models.card import Card
 from aftermap.models.change import receptive_field
 from aftermap.models.checkpoint import save
@@ -23,9 +24,9 @@ from rasters import texture, write_raster
 SHAPE = 200, 260
 
 
-def untrained(folder: Path, method: str, size: str, classes: int, halo: int) -> Path:
+def untrained(folder: Path, method: str, size: str, classes: int, halo: int, seed: int = 0) -> Path:
     """Weights with random values and settled batch statistics, so that logits are of order one."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = build(method, size=size, classes=classes)
     with torch.no_grad():
         network.train()
@@ -165,11 +166,11 @@ def test_a_kernel_travels_as_a_key_and_loads_its_weights_once(tmp_path: Path) ->
     )
     assert len(pickle.dumps(kernel)) < 3000
     assert pickle.loads(pickle.dumps(kernel)) == kernel
-    _loaded.cache_clear()
+    loaded.cache_clear()
     image, valid = np.zeros((1, 3, 128, 128), np.uint8), np.ones((1, 128, 128), bool)
     kernel(image, image, valid)
     kernel(image, image, valid)
-    assert _loaded.cache_info().misses == 1
+    assert loaded.cache_info().misses == 1
 
 
 def test_out_of_memory_is_told_as_memory_error(
@@ -182,7 +183,7 @@ def test_out_of_memory_is_told_as_memory_error(
     def full(*args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(type(kernel), "_run", full)
+    monkeypatch.setattr(type(kernel), "_forward", full)
     with pytest.raises(MemoryError):
         kernel(
             np.zeros((1, 3, 96, 96), np.uint8),
@@ -196,7 +197,7 @@ def test_weights_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None
     kernel = load_method("fc-siam-diff", path, device="cpu")
     network = build("fc-siam-diff", size="small", classes=5)
     save(path, network, kernel.card)
-    _loaded.cache_clear()
+    loaded.cache_clear()
     image = np.zeros((1, 3, 96, 96), np.uint8)
     with pytest.raises(Refused, match="changed since"):
         kernel(image, image, np.ones((1, 96, 96), bool))
@@ -224,3 +225,66 @@ def test_a_halo_off_the_stride_is_refused(tmp_path: Path) -> None:
     path = untrained(tmp_path, "fc-siam-diff", "small", 1, 16)
     with pytest.raises(Refused, match="Give 24"):
         load_method("fc-siam-diff", path, device="cpu", halo=20)
+
+
+def spread(folder: Path, seeds: tuple[int, ...], classes: int = 5) -> list[Path]:
+    """Weights of one network that differ."""
+    files = []
+    for seed in seeds:
+        (folder / str(seed)).mkdir()
+        files.append(untrained(folder / str(seed), "fc-siam-diff", "small", classes, 16, seed))
+    return files
+
+
+def noise(side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    pre, post = rng.integers(0, 255, (2, 1, 3, side, side), np.uint8)
+    return pre, post, rng.random((1, side, side)) > 0.1
+
+
+def shares(stored: Mapping[str, np.ndarray]) -> np.ndarray:
+    names = ("p_none", "p_minor", "p_major", "p_destroyed")
+    return np.stack([stored[name] for name in names]).astype(float)
+
+
+def test_an_ensemble_is_the_mean_of_its_networks(tmp_path: Path) -> None:
+    files = spread(tmp_path, (0, 1, 2))
+    alone = [load_method("fc-siam-diff", file, device="cpu", precision="fp32") for file in files]
+    both = load_method("fc-siam-diff", files[0], device="cpu", precision="fp32", ensemble=files[1:])
+    windows = noise(alone[0].window.size)
+    found = both(*windows)
+    mean = np.mean([shares(kernel(*windows)) for kernel in alone], axis=0)
+    # Each of the three was stored in whole steps.
+    assert abs(shares(found) - mean).max() <= 1
+    assert abs(shares(alone[0](*windows)) - mean).max() > 3
+    digests = str(both.facts()["weights_sha256"]).split("+")
+    assert digests == [kernel.facts()["weights_sha256"] for kernel in alone]
+    assert both.facts()["ensemble"] == [str(file) for file in files[1:]]
+    assert pickle.loads(pickle.dumps(both)) == both
+
+
+def test_views_are_the_mean_over_flips_and_turns(tmp_path: Path) -> None:
+    (file,) = spread(tmp_path, (0,))
+    one = load_method("fc-siam-diff", file, device="cpu", precision="fp32")
+    windows = noise(one.window.size)
+    for views, turns in ((4, (0, 2)), (8, (0, 1, 2, 3))):
+        found = []
+        for k in turns:
+            for flip in (False, True):
+                seen = [np.rot90(x[..., ::-1] if flip else x, k, (-2, -1)).copy() for x in windows]
+                back = np.rot90(shares(one(*seen)), -k, (-2, -1))
+                found.append(back[..., ::-1] if flip else back)
+        kernel = load_method("fc-siam-diff", file, device="cpu", precision="fp32", views=views)
+        assert len(found) == views
+        assert abs(shares(kernel(*windows)) - np.mean(found, axis=0)).max() <= 1
+        assert kernel.facts()["views"] == views
+    assert "views" not in one.facts()
+
+
+def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
+    (five,) = spread(tmp_path, (0,))
+    one = untrained(tmp_path, "fc-siam-diff", "small", 1, 16)
+    with pytest.raises(Refused, match=r"cannot be averaged.*classes is 1 and 5.*--ensemble"):
+        load_method("fc-siam-diff", five, device="cpu", ensemble=[one])
+    with pytest.raises(UsageError, match="--views 3 is none of 1, 4"):
+        load_method("fc-siam-diff", five, device="cpu", views=3)

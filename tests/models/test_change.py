@@ -9,7 +9,8 @@ import aftermap.models
 import pytest
 import torch
 from aftermap.models import build
-from aftermap.models.change import ChangeNet, damage_codes, receptive_field
+from aftermap.models.change import ChangeNet, receptive_field
+from aftermap.models.damage_net import damage_codes
 from aftermap.scenes.errors import UsageError
 from torch import nn
 
@@ -198,9 +199,9 @@ def test_daudt_pads_odd_sizes_and_the_others_refuse_them() -> None:
 
 
 def test_damage_codes() -> None:
-    logits = torch.tensor([0.0, 1e-3, -1.0]).reshape(1, 1, 1, 3)
-    assert damage_codes(logits).tolist() == [[[0, 5, 0]]]  # exactly the threshold is not damage
-    assert damage_codes(logits, threshold=0.2).tolist() == [[[5, 5, 5]]]
+    probabilities = torch.tensor([0.5, 0.501, 0.3]).reshape(1, 1, 1, 3)
+    assert damage_codes(probabilities).tolist() == [[[0, 5, 0]]]  # the threshold is not damage
+    assert damage_codes(probabilities, threshold=0.2).tolist() == [[[5, 5, 5]]]
     five = torch.eye(5).reshape(1, 5, 5, 1)
     assert damage_codes(five).flatten().tolist() == [0, 1, 2, 3, 4]
     assert damage_codes(five).dtype == torch.uint8

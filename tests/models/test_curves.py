@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from aftermap.models.change import damage_codes
+from aftermap.models.damage_net import damage_codes
 from aftermap.models.curves import EDGES, STEPS, ScoreCounts
 from aftermap.models.metrics import confusion
 from hypothesis import given, settings
@@ -61,7 +61,7 @@ def test_counts_at_a_threshold_are_those_of_the_map(seed: int, step: int, spread
     threshold = step / STEPS
     near = np.float32(threshold)
     logits[2:5] = torch.logit(torch.tensor([near, np.nextafter(near, 0), np.nextafter(near, 1)]))
-    codes = damage_codes(torch.from_numpy(logits).reshape(1, 1, 20, 15), threshold)
+    codes = damage_codes(torch.from_numpy(logits).sigmoid().reshape(1, 1, 20, 15), threshold)
     found = ScoreCounts.of(sigmoid(logits), truth).at(threshold)
     assert found == confusion(truth, codes.numpy().ravel())
 
