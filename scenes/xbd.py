@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import shapely
 
@@ -45,6 +45,24 @@ METADATA = (
 _LARGEST = 256 << 20
 """No label is anywhere near as large, bytes."""
 
+_FAR = 1e6
+"""Px from the image's corner; no outline of an image is anywhere near as far away."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one feature of a label."""
+
+    where: str
+    """The feature: its list and number, or its uid."""
+    what: str
+    """What is wrong and what came of it, the same words for all of a kind."""
+    found: str = ""
+    """What was found instead."""
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.what}" + (f": {self.found}" if self.found else "")
+
 
 @dataclass(frozen=True)
 class XbdBuilding:
@@ -75,28 +93,40 @@ class XbdLabel:
     """In the order of the file."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """As it stands in the file."""
-    problems: tuple[str, ...] = ()
-    """What was left out or mended, in words."""
+    problems: tuple[Problem, ...] = ()
+    """What was left out or mended."""
+    outlines_on: ClassVar[str] = "before"
+    """The image that the outlines were drawn on, of labels after the event too."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image, px; 1024 where the file does not say."""
+        return self.said_size or (1024, 1024)
+
+    @property
+    def said_size(self) -> tuple[int, int] | None:
+        """Height and width of the image as the file says them, px; None where it does not."""
         height, width = (self.metadata.get(name) for name in ("height", "width"))
-        return (
-            height if isinstance(height, int) and height > 0 else 1024,
-            width if isinstance(width, int) and width > 0 else 1024,
-        )
+        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+            return height, width
+        return None
+
+    def sized(self, size: tuple[int, int]) -> XbdLabel:
+        """The same label of an image of this height and width, px."""
+        height, width = size
+        return replace(self, metadata={**self.metadata, "height": height, "width": width})
 
 
 def read_xbd(path: str | Path) -> XbdLabel:
     """Read a label; polygons, multipolygons and collections of them, holes kept.
 
-    A feature that cannot be read is left out and named in `problems`. Raises Refused for a file
-    that is no xBD label at all.
+    A feature that cannot be read is left out and named in `problems`. So are uids that only one of
+    the two lists has, unless there is no list of degrees at all. Raises Refused for a file that is
+    no xBD label at all.
     """
     file = Path(path)
     features, metadata = _load(file)
-    problems: list[str] = []
+    problems: list[Problem] = []
     degrees: dict[str, Any] = {}
     for number, feature in enumerate(features["lng_lat"]):
         uid, _, shape = _feature(feature, f"lng_lat {number}", problems)
@@ -105,15 +135,44 @@ def read_xbd(path: str | Path) -> XbdLabel:
     found: list[XbdBuilding] = []
     seen: set[str] = set()
     for number, feature in enumerate(features["xy"]):
-        uid, subtype, shape = _feature(feature, f"xy {number}", problems)
-        if shape is None:
-            continue
-        if not uid or uid in seen:
-            what = f"carries the uid {uid!r} of an earlier one" if uid else "has no uid"
-            problems.append(f"xy {number} {what}; kept")
+        where = f"xy {number}"
+        uid, subtype, shape = _feature(feature, where, problems)
+        if shape is not None:
+            if not uid:
+                problems.append(Problem(where, "has no uid; kept"))
+            elif uid in seen:
+                problems.append(Problem(where, "has the uid of an earlier one; kept", uid))
+            elif degrees and uid not in degrees:
+                problems.append(Problem(where, "has no partner in lng_lat; kept", uid))
+            found.append(XbdBuilding(uid, subtype, shape, degrees.get(uid)))
         seen.add(uid)
-        found.append(XbdBuilding(uid, subtype, shape, degrees.get(uid)))
+    problems += [
+        Problem(f"uid {uid}", "is in lng_lat but not in xy; left out")
+        for uid in degrees
+        if uid not in seen
+    ]
     return XbdLabel(file, tuple(found), metadata, tuple(problems))
+
+
+def outside(label: XbdLabel, size: tuple[int, int]) -> list[Problem]:
+    """The buildings of which nothing lies in the image; `size` is its height and width, px."""
+    height, width = size
+    frame = shapely.box(0, 0, width, height)
+    return [
+        Problem(f"uid {building.uid}", "lies outside the image; kept")
+        for building in label.buildings
+        if building.xy is not None and not frame.intersects(shapely.box(*building.xy.bounds))
+    ]
+
+
+def unmatched(before: XbdLabel, after: XbdLabel) -> list[Problem]:
+    """The uids that only one of a tile's two labels has; buildings without one match nothing."""
+    old, new = ({b.uid for b in label.buildings if b.uid} for label in (before, after))
+    only = "is in the label {} the event but not in that {}; kept"
+    return [
+        *(Problem(f"uid {uid}", only.format("before", "after")) for uid in sorted(old - new)),
+        *(Problem(f"uid {uid}", only.format("after", "before")) for uid in sorted(new - old)),
+    ]
 
 
 def read_labels(paths: Iterable[Path], unreadable: list[str]) -> Iterator[XbdLabel]:
@@ -165,23 +224,23 @@ def _load(file: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
 
 
 def _feature(
-    feature: Any, where: str, problems: list[str]
+    feature: Any, where: str, problems: list[Problem]
 ) -> tuple[str, str | None, shapely.Polygon | shapely.MultiPolygon | None]:
     """Uid, subtype and outline of one feature; what is wrong with it is added to `problems`."""
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
-        problems.append(f"{where} has no properties; left out")
+        problems.append(Problem(where, "has no properties; left out"))
         return "", None, None
     uid, subtype = properties.get("uid"), properties.get("subtype")
     if subtype is not None and not (isinstance(subtype, str) and subtype in SUBTYPES):
-        problems.append(f"{where} has the unknown subtype {str(subtype)[:40]!r}; read as none")
+        problems.append(Problem(where, "has an unknown subtype; read as none", repr(subtype)[:40]))
         subtype = None
     shape = _outline(feature.get("wkt"), where, problems)
     return ("" if uid is None else str(uid)), subtype, shape
 
 
 def _outline(
-    wkt: Any, where: str, problems: list[str]
+    wkt: Any, where: str, problems: list[Problem]
 ) -> shapely.Polygon | shapely.MultiPolygon | None:
     """The polygons of a WKT text; None, with a word to `problems`, where there are none."""
     try:
@@ -189,13 +248,17 @@ def _outline(
     except shapely.errors.ShapelyError:
         shape = None
     if shape is None:
-        problems.append(f"{where} has no readable wkt ({str(wkt)[:40]!r}); left out")
+        problems.append(Problem(where, "has no readable wkt; left out", repr(wkt)[:40]))
         return None
     parts = _polygons(shape)
     if not parts:
-        problems.append(f"{where} is a {shape.geom_type} without area; left out")
+        problems.append(Problem(where, "has no area; left out", str(wkt)[:40]))
         return None
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    outline = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    if max(map(abs, outline.bounds)) > _FAR:
+        problems.append(Problem(where, "reaches a million pixels away; left out", str(wkt)[:40]))
+        return None
+    return outline
 
 
 def _polygons(shape: shapely.Geometry) -> list[shapely.Polygon]:

@@ -26,6 +26,7 @@ from aftermap.options import (
     DamageThreshold,
     Device,
     DryRun,
+    Ensemble,
     Finish,
     Finished,
     Flags,
@@ -53,9 +54,11 @@ from aftermap.options import (
     Rule,
     Scale,
     Scenes,
+    Views,
     Weights,
     Workers,
 )
+from aftermap.xbd_command import xbd_app
 
 app = typer.Typer(
     add_completion=False,
@@ -103,6 +106,8 @@ def assess(
     device: Device = "auto",
     precision: Precision = "auto",
     compiled: Compiled = False,
+    ensemble: Ensemble = None,
+    views: Views = 1,
     hash_inputs: HashInputs = False,
     dry_run: DryRun = False,
     fresh: Fresh = False,
@@ -146,6 +151,8 @@ def plan(
     device: Device = "auto",
     precision: Precision = "auto",
     compiled: Compiled = False,
+    ensemble: Ensemble = None,
+    views: Views = 1,
     as_json: Json = False,
 ) -> None:
     """Check a request, or a region file, and show what it would cost. Writes nothing."""
@@ -313,6 +320,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 app.add_typer(chips_app)
+app.add_typer(xbd_app)
 app.add_typer(learning)
 app.add_typer(experiments)
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import shapely
 from aftermap.scenes.errors import Refused
-from aftermap.scenes.xbd import METADATA, SUBTYPES, XbdBuilding, read_labels, read_xbd, write_xbd
+from aftermap.scenes.xbd import (
+    METADATA,
+    SUBTYPES,
+    XbdBuilding,
+    outside,
+    read_labels,
+    read_xbd,
+    unmatched,
+    write_xbd,
+)
 
 
 def feature(wkt: Any, uid: Any = "a", **properties: Any) -> dict[str, Any]:
@@ -48,8 +57,11 @@ def test_shapes_and_levels_of_the_data_set(tmp_path: Path) -> None:
     assert found.buildings[3].lng_lat is not None
     assert found.buildings[3].lng_lat.bounds == (36, 37, 36.1, 37.1)
     assert found.buildings[0].lng_lat is None
-    assert found.size == (1024, 1024)
-    assert found.problems == ()
+    assert found.size == found.said_size == (1024, 1024)
+    assert found.outlines_on == "before"
+    assert [str(problem) for problem in found.problems] == [
+        f"xy {k} has no partner in lng_lat; kept: u{k}" for k in (0, 1, 2, 4)
+    ]
 
 
 def test_holes_parts_and_collections(tmp_path: Path) -> None:
@@ -79,10 +91,51 @@ def test_what_cannot_be_read_is_named_and_the_rest_kept(tmp_path: Path) -> None:
     ]
     found = read_xbd(label(tmp_path / "a.json", broken))
     assert [each.uid for each in found.buildings] == ["good", "good", "", "odd", "list"]
-    assert [text.split()[1] for text in found.problems] == [str(k) for k in range(1, 11)]
-    assert "left out" in found.problems[0]
-    assert "earlier one" in found.problems[4]
-    assert "flooded" in found.problems[6]
+    assert [problem.where for problem in found.problems] == [f"xy {k}" for k in range(1, 11)]
+    assert [problem.what for problem in found.problems] == [
+        "has no readable wkt; left out",
+        "has no area; left out",
+        "has no area; left out",
+        "has no readable wkt; left out",
+        "has the uid of an earlier one; kept",
+        "has no uid; kept",
+        "has an unknown subtype; read as none",
+        "has an unknown subtype; read as none",
+        "has no properties; left out",
+        "has no properties; left out",
+    ]
+    assert "flooded" in found.problems[6].found
+
+
+def test_lists_and_labels_that_do_not_match_are_reported(tmp_path: Path) -> None:
+    far = "POLYGON ((1024.5 0, 1030 0, 1030 9, 1024.5 0))"
+    reaching = "POLYGON ((1000 0, 1030 0, 1030 9, 1000 0))"
+    xy = [feature(SQUARE, "a"), feature(far, "b"), feature(reaching, "c")]
+    degrees = [feature(SQUARE, uid) for uid in ("a", "c", "d")]
+    before = read_xbd(label(tmp_path / "pre.json", xy, degrees))
+    assert [str(problem) for problem in before.problems] == [
+        "xy 1 has no partner in lng_lat; kept: b",
+        "uid d is in lng_lat but not in xy; left out",
+    ]
+    assert [building.uid for building in before.buildings] == ["a", "b", "c"]
+    assert [problem.where for problem in outside(before, (1024, 1024))] == ["uid b"]
+    assert outside(before, (1024, 2048)) == []
+    after = read_xbd(label(tmp_path / "post.json", [feature(SQUARE, "a"), feature(SQUARE, "e")]))
+    assert [str(problem) for problem in unmatched(before, after)] == [
+        "uid b is in the label before the event but not in that after; kept",
+        "uid c is in the label before the event but not in that after; kept",
+        "uid e is in the label after the event but not in that before; kept",
+    ]
+    assert unmatched(before, before) == []
+
+
+def test_the_size_that_a_label_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for said in ({}, {"width": 512}, {"width": "512", "height": 512}, {"width": 0, "height": 9}):
+        found = read_xbd(label(path, [], **said))
+        assert (found.said_size, found.size) == (None, (1024, 1024))
+    assert found.sized((300, 200)).size == (300, 200)
+    assert read_xbd(label(path, [], width=512, height=300)).said_size == (300, 512)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +181,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "x_00000001_post_disaster.json"
     write_xbd(path, buildings, {"img_name": "x.png", "width": 512, "height": 300})
     found = read_xbd(path)
-    assert found.problems == ()
+    assert [problem.found for problem in found.problems] == ["hollow", "two"], "without degrees"
     assert [each.uid for each in found.buildings] == [each.uid for each in buildings]
     assert [each.subtype for each in found.buildings] == [each.subtype for each in buildings]
     for back, wanted in zip(found.buildings, buildings, strict=True):

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import shapely
 from aftermap.models.chips.open import open_chips
-from aftermap.models.chips.xbd import XbdMask, ground, read_challenge
+from aftermap.models.chips.xbd import read_challenge
+from aftermap.models.chips.xbd_targets import XbdMask
 from aftermap.scenes.errors import Refused
 from aftermap.scenes.split import divide, leaks
 from aftermap.scenes.xbd import read_xbd
+from aftermap.scenes.xbd_ground import ground
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
@@ -220,31 +222,109 @@ def test_targets_where_there_are_no_labels(
     assert set(np.unique(open_chips(tmp_path, classes=5).chip(0).codes)) == {0, 2}
 
 
-def test_incomplete_folders(tmp_path: Path, write_image: Write, write_label: Label) -> None:
+DAMAGES: dict[str, tuple[Callable[[Path, Path, Path], object], str]] = {
+    "no label": (lambda pre, post, label: label.unlink(), "has no file after the event in labels/"),
+    "half a label": (
+        lambda pre, post, label: label.write_text(label.read_text()[:200]),
+        "has a label after the event that cannot be read",
+    ),
+    "absurd size": (
+        lambda pre, post, label: label.write_text(
+            label.read_text().replace('"width": 64', '"width": 2000000000')
+        ),
+        "has a label of an image of another size",
+    ),
+    "no image after": (lambda pre, post, label: post.unlink(), "has no image after the event"),
+    "no image before": (lambda pre, post, label: pre.unlink(), "has no image before the event"),
+    "half an image": (
+        lambda pre, post, label: pre.write_bytes(pre.read_bytes()[:-40]),
+        "has an image before the event that is cut short or damaged",
+    ),
+    "no image at all": (
+        lambda pre, post, label: post.write_text("<html>"),
+        "has an image after the event that cannot be read",
+    ),
+    "empty image": (
+        lambda pre, post, label: post.write_bytes(b""),
+        "has an image after the event that cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_tiles_that_cannot_be_used_are_left_out(
+    tmp_path: Path,
+    write_image: Write,
+    write_label: Label,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    spoil, reason = DAMAGES[damage]
     for name in ("a_00000000", "a_00000001"):
         tile(tmp_path, name, [("destroyed", HOUSE)], write_image, write_label)
-    label = tmp_path / "labels" / "a_00000001_post_disaster.json"
-    text = label.read_text()
-    label.unlink()
-    with pytest.raises(Refused, match=r"tile 'a_00000001' of .*images has neither .*labels/ nor"):
+    pre, post = (tmp_path / "images" / f"a_00000001_{w}_disaster.png" for w in ("pre", "post"))
+    spoil(pre, post, tmp_path / "labels" / "a_00000001_post_disaster.json")
+    chips = open_chips(tmp_path, classes=5)
+    assert [place.name for place in chips.places] == ["a_00000000"]
+    assert f"1 tile: {reason} (a_00000001" in caplog.text
+    # Nothing else is left.
+    for path in tmp_path.rglob("a_00000000*"):
+        path.unlink()
+    with pytest.raises(Refused, match=f"No tile of .* can be used: 1 tile: {reason}"):
         open_chips(tmp_path, classes=5)
-    label.write_text(text[:200])
-    with pytest.raises(Refused, match="cannot be read as an xBD label"):
-        open_chips(tmp_path, classes=5)
-    label.write_text(text.replace('"width": 64', '"width": 2000000000'))
-    with pytest.raises(Refused, match="says that its image is 2000000000 × 64 px"):
-        open_chips(tmp_path, classes=5)
-    label.write_text(text.replace('"width": 64', '"width": 60'))
-    with pytest.raises(Refused, match=r"different sizes.*mask \(64, 60\)"):
-        open_chips(tmp_path, classes=5).chip(1)
-    label.write_text(text)
-    (tmp_path / "images" / "a_00000001_post_disaster.png").rename(tmp_path / "lost.png")
-    with pytest.raises(Refused, match="has an image pre but none post the event"):
-        open_chips(tmp_path, classes=5)
-    tile(tmp_path, "a_00000001", None, write_image, write_label)
+
+
+def test_images_that_do_not_fit_are_left_out(
+    tmp_path: Path, write_image: Write, write_label: Label, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a_00000000", "a_00000001", "a_00000002"):
+        tile(tmp_path, name, [("destroyed", HOUSE)], write_image, write_label)
+    small = np.ones((3, SIDE, SIDE - 1), np.uint8)
+    write_image(tmp_path / "images" / "a_00000001_pre_disaster.png", small)
+    grey = np.ones((1, SIDE, SIDE), np.uint8)
+    write_image(tmp_path / "images" / "a_00000002_post_disaster.png", grey)
+    assert len(open_chips(tmp_path, classes=5)) == 1
+    assert "has images of different sizes before and after" in caplog.text
+    assert "has an image after the event that is not RGB of 8 bits" in caplog.text
+
+
+def test_targets_that_do_not_fit_are_left_out(
+    tmp_path: Path, write_image: Write, write_label: Label, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = np.zeros((SIDE, SIDE), np.uint8)
+    target[:9, :9] = 4
+    for name in ("a_00000000", "a_00000001", "a_00000002"):
+        tile(tmp_path, name, None, write_image, write_label)
+        write_image(tmp_path / "targets" / f"{name}_post_disaster_target.png", target)
+    write_image(tmp_path / "targets" / "a_00000001_post_disaster_target.png", target[:-1])
+    (tmp_path / "targets" / "a_00000002_post_disaster_target.png").write_text("none")
+    assert [place.name for place in open_chips(tmp_path, classes=5).places] == ["a_00000000"]
+    assert "1 tile: has a target of another size than its images" in caplog.text
+    assert "1 tile: has a target that cannot be read" in caplog.text
+
+
+def test_an_image_that_is_there_twice_is_refused(
+    tmp_path: Path, write_image: Write, write_label: Label
+) -> None:
+    tile(tmp_path, "a_00000000", None, write_image, write_label)
     tile(tmp_path, "a_00000000", None, write_image, write_label, suffix=".tif")
     with pytest.raises(Refused, match=r"_disaster.tif and a_00000000.*.png are the same image"):
         open_chips(tmp_path, classes=5)
+
+
+def test_a_label_without_size_is_of_its_image(
+    tmp_path: Path, write_image: Write, write_label: Label
+) -> None:
+    tile(tmp_path, "a_00000000", [("destroyed", HOUSE)], write_image, write_label)
+    label = tmp_path / "labels" / "a_00000000_post_disaster.json"
+    content = json.loads(label.read_text())
+    content["metadata"] = {}
+    label.write_text(json.dumps(content))
+    chips = open_chips(tmp_path, classes=5)
+    assert np.array_equal(chips.chip(0).codes == 4, centres(HOUSE))
+    mask = chips.records[0].posts[0].mask
+    assert isinstance(mask, XbdMask)
+    assert mask.outlines_on == "before"
 
 
 @pytest.mark.parametrize(
