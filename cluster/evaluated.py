@@ -40,12 +40,15 @@ class Evaluated:
     """The threshold of the highest F1 on the validation part; None where that shows no damage."""
     divided: bool = False
     """Whether the chips brought no parts and were divided as training divides them."""
+    intact: bool = True
+    """Whether places that show no damage count."""
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain values."""
         return {
             "split": self.split,
             "split_by_us": self.divided,
+            "intact_places_count": self.intact,
             "threshold": self.threshold,
             "best_threshold_on_validation": self.best_threshold,
             **self.found.to_dict(),
@@ -64,10 +67,16 @@ class Evaluated:
             shown = " ".join(f"{100 * told[row][name]:>10.2f}" for name in FIGURES)
             lines.append(f"{title:<28}{shown}")
         if told["levels"]:
-            lines.append(f"xView2 score                {100 * told['levels']['score']:>10.2f}")
-        parts = "; divided as training divides them" if self.divided else ""
+            names = " ".join(f"{name:>10}" for name in ("score", "buildings", "damage"))
+            lines.append(f"{'xView2':<28}{names}")
+            for title, row in (("pixels", "levels"), ("buildings", "building_levels")):
+                parts = [told[row][name] for name in ("score", "localization_f1", "damage_f1")]
+                shown = " ".join(f"{100 * part:>10.2f}" for part in parts)
+                lines.append(f"{title:<28}{shown}")
+        how = "; divided as training divides them" if self.divided else ""
+        some = "" if self.intact else "; places without damage are left out"
         lines.append(
-            f"chips        {told['images']}, of which {told['damaged_images']} show damage{parts}"
+            f"chips        {told['images']}, of which {told['damaged_images']} show damage{some}{how}"
         )
         if self.threshold is not None:
             best = self.best_threshold

@@ -48,7 +48,7 @@ from ..kernels.verdict import LEVEL_LAYERS
 from ..scenes.cog import write_cog
 from ..scenes.footprints import FootprintFile
 from ..scenes.layer import NOT_ANALYSED
-from ..scenes.legend import LEGEND, LEVELS, TITLE, UNGRADED, VERSION, entry
+from ..scenes.legend import LEGEND, LEVELS, TITLE, VERSION, entry
 from ..scenes.plan import Chunk, Plan
 from ..scenes.shift_field import Moves, ShiftField
 from ..scenes.store import Store
@@ -189,7 +189,7 @@ class _Found:
 def _detect(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
     """Outline components on the workers, and join them over the seams."""
     plan, side, layers = job.store.plan, cell_side(job.store.plan), names(job.store.layers)
-    codes = LEVELS if job.rules.graded else (UNGRADED,)
+    codes = job.rules.codes
     surveys: list[Survey] = []
     with closing(ComponentSpool(job.folder / ".components.sqlite")) as spool:
         results = map_chunks(partial(_outline_chunk, job.store, side, codes), plan)
@@ -205,7 +205,7 @@ def _detect(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
             scene_prefix=job.scene_prefix,
         )
         rows = map_chunks(make_rows, spool.blocks())
-        name = "buildings" if job.rules.graded else "damage_areas"
+        name = "buildings" if job.rules.finds_buildings else "damage_areas"
         tables = _empty(job)
         yield _Found(gather(surveys, plan, side), tables | {name: chain(tables[name], rows)})
 

@@ -71,12 +71,16 @@ class Finished:
     @property
     def graded(self) -> bool:
         """Whether its method tells levels of damage apart."""
-        return bool(self.record["method"].get("classes", [1])[0] > 1)
+        return self._classes == 5
 
     @property
     def has_buildings(self) -> bool:
         """Whether the run tells buildings; a binary method without footprints does not."""
-        return self.graded or self.record["totals"]["footprints"] is not None
+        return self._classes > 1 or self.record["totals"]["footprints"] is not None
+
+    @property
+    def _classes(self) -> int:
+        return int(self.record["method"].get("classes", [1])[0])
 
     @property
     def table(self) -> str:

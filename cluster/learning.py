@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -26,7 +27,9 @@ def run_train(arguments: Mapping[str, Any]) -> None:
     if not Ranks.here().leads:
         return
     print(f"weights    {weights}")
-    print(f"Try: aftermap assess PRE POST --method {config.method} --weights {weights}")
+    print(
+        f"Try: aftermap assess PRE POST --method {config.method} --weights {shlex.quote(str(weights))}"
+    )
 
 
 def run_pretrain(arguments: Mapping[str, Any]) -> None:
@@ -36,12 +39,16 @@ def run_pretrain(arguments: Mapping[str, Any]) -> None:
     if not Ranks.here().leads:
         return
     print(f"encoder    {encoder}")
-    print(f"Try: aftermap train --method {config.method} --size {config.size} --encoder {encoder}")
+    print(
+        f"Try: aftermap train --method {config.method} --size {config.size}"
+        f"{_data(arguments['data'])} --encoder {shlex.quote(str(encoder))}"
+    )
 
 
 def given(kind: type[LoopConfig], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that were given and that a configuration knows, as it wants them."""
-    known = {field.name for field in fields(kind)} - {"data", "out"}
+    # A command's --workers are those of its cluster, not the threads that prepare batches.
+    known = {field.name for field in fields(kind)} - {"data", "out", "workers"}
     asked = {name: arguments[name] for name in known if arguments.get(name) is not None}
     asked["out"] = str(arguments["out"])
     if arguments["data"]:
@@ -58,6 +65,11 @@ def sources(words: Sequence[str]) -> dict[str, Any]:
             "Either each --data has a weight, as in --data chips/=2 --data synthetic=1, or none."
         )
     return {"data": tuple(name for name, _ in named), "weights": tuple(weights)}
+
+
+def _data(words: Sequence[str] | None) -> str:
+    """Sources as they were typed, for a command that shall have the same."""
+    return "".join(f" --data {shlex.quote(word)}" for word in words or ())
 
 
 def _source(word: str) -> tuple[str, float | None]:
@@ -84,8 +96,11 @@ def run_tune(arguments: Mapping[str, Any]) -> None:
         arguments["workers"],
         arguments["preset"],
         quiet=False,
+        memory=arguments["memory"],
     )
     print(done.text())
+    best = shlex.quote(str(done.best))
+    print(f"Try: aftermap train --preset {best}{_data(arguments['data'])}")
 
 
 def run_study(arguments: Mapping[str, Any]) -> None:
@@ -107,5 +122,6 @@ def run_study(arguments: Mapping[str, Any]) -> None:
         arguments["cluster"],
         arguments["workers"],
         quiet=arguments["as_json"],
+        memory=arguments["memory"],
     )
     print((done.path / "study.json").read_text() if arguments["as_json"] else done.text())

@@ -66,7 +66,8 @@ class RunProgress:
             )
 
     def rate(self) -> str:
-        """Mpx/s of this attempt and the time that is left at that rate."""
+        """Mpx/s of this attempt, where pixels are counted, and the time left at that rate."""
         seconds = max(time.monotonic() - self._started, 1e-6)
         left = (self.total - self.done) * seconds / max(self._new, 1)
-        return f"{self._pixels / 1e6 / seconds:.2f} Mpx/s, {clock(left)} left"
+        speed = f"{self._pixels / 1e6 / seconds:.2f} Mpx/s, " if self._pixels else ""
+        return f"{speed}{clock(left)} left"

@@ -325,7 +325,8 @@ def rules_of(request: Request, kernel: Kernel) -> Rules:
     least = kernel.threshold or 0.5
     known = kernel.facts().get("temperatures", ())
     temperatures = tuple(float(value) for value in known)  # type: ignore[attr-defined]
-    return Rules(graded, least, request.min_area, request.regularise, verdict, temperatures)
+    intact = "building_probability" in [layer.name for layer in kernel.layers]
+    return Rules(graded, least, request.min_area, request.regularise, verdict, temperatures, intact)
 
 
 def _check_pixels(pair: Pair, kernel: Kernel) -> None:

@@ -43,8 +43,13 @@ class Row:
     method: str
     variant: Variant
     mean: Mapping[str, float]
-    sd: Mapping[str, float]
-    """Over seeds; 0 where there is one."""
+    sd: Mapping[str, float] | None
+    """Over seeds; None where there is one, which says nothing of others."""
+
+    def text(self, name: str) -> str:
+        """A figure in percent, with its deviation."""
+        mean = f"{100 * self.mean[name]:.2f}"
+        return mean if self.sd is None else f"{mean} ± {100 * self.sd[name]:.2f}"
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,8 @@ class Studied:
         """The table and where the report is, for the command line."""
         lines = [f"{'method':<13} {'encoder':<11} " + "".join(f"{n:>16}" for n in FIGURES)]
         for row in self.rows:
-            shown = (f"{100 * row.mean[n]:.2f} ± {100 * row.sd[n]:.2f}" for n in FIGURES)
-            lines.append(
-                f"{row.method:<13} {row.variant:<11} " + "".join(f"{x:>16}" for x in shown)
-            )
+            shown = "".join(f"{row.text(name):>16}" for name in FIGURES)
+            lines.append(f"{row.method:<13} {row.variant:<11} {shown}")
         for method in METHODS:
             before, after = self.separation(method)
             lines.append(
@@ -89,13 +92,14 @@ class Studied:
 
     def _row(self, method: str, variant: Variant) -> Row:
         found = [outcome.scores[variant] for outcome in self.of(method)]
+        by_name = {name: [figures[name] for figures in found] for name in found[0]}
+        several = len(found) > 1
         return Row(
             method,
             variant,
-            {name: statistics.fmean(f[name] for f in found) for name in found[0]},
-            {name: statistics.stdev(f[name] for f in found) if len(found) > 1 else 0.0
-             for name in found[0]},
-        )  # fmt: skip
+            {name: statistics.fmean(values) for name, values in by_name.items()},
+            {name: statistics.stdev(v) for name, v in by_name.items()} if several else None,
+        )
 
 
 def write_report(done: Studied) -> Path:
@@ -111,12 +115,16 @@ def write_report(done: Studied) -> Path:
         rows=[(row, published[row.method, row.variant]) for row in done.rows],
         panels=[(name, _picture(done.path / f"{name}-0" / "none.png")) for name in METHODS],
         separation=[(name, *done.separation(name)) for name in METHODS],
-        training=done.facts["settings"]["training"],
-        pretraining=done.facts["settings"]["pretraining"],
+        **{kind: _shown(settings) for kind, settings in done.facts["settings"].items()},
     )
     target = done.path / "study.html"
     write_atomically(target, page.encode())
     return target
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for a page that is sent on: folders by their names, not where they lie."""
+    return {**settings, "data": ", ".join(Path(name).name for name in settings["data"])}
 
 
 def _picture(path: Path) -> str:

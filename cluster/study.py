@@ -7,11 +7,14 @@ each tested on places that no training has seen. Killed and run again, a study g
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..kernels.methods import choose_device
 from ..models.change import ChangeNet
 from ..models.checkpoint import load, write_atomically
 from ..models.evaluation import evaluate_chips
@@ -23,13 +26,14 @@ from ..models.presets import (
     pretrain_config,
     train_config,
 )
-from ..models.pretraining import pretrain, separation_on_test
+from ..models.pretraining import Comparison, pretrain, separation_on_test
 from ..models.published import VARIANTS
 from ..models.recipes import PretrainConfig, TrainConfig
-from ..models.sources import Exam, source_parts
-from ..models.training import evaluate, train
-from ..scenes.errors import Refused, UsageError
+from ..models.sources import Exam, source_parts, training_sources
+from ..models.training import network_of, train
+from ..scenes.errors import AftermapError, Refused, UsageError
 from .client import connected
+from .experiment import begin, check_folder, plain, seen_by_all
 from .futures import Failure, run_bounded
 from .progress import RunProgress
 from .studied import METHODS, Outcome, Studied, write_report
@@ -58,6 +62,11 @@ class Work:
     def __hash__(self) -> int:
         return hash((self.method, self.seed))
 
+    @property
+    def kept(self) -> Path:
+        """What is left of it once it is done."""
+        return self.folder / "outcome.json"
+
 
 def study(
     name: str,
@@ -68,36 +77,35 @@ def study(
     cluster: Any = "auto",
     workers: int | None = None,
     quiet: bool = True,
+    memory: str | None = None,
 ) -> Studied:
     """Run a study, or go on with it.
 
     `training` and `pretraining` override the settings of the paper, by the names of `TrainConfig`
     and `PretrainConfig`; the sources of chips are those of `training`, for both. Tasks run on a
-    cluster. `out` gets study.json with all figures, and a folder per network and seed.
+    cluster. `out` gets study.json with all figures, study.html, and a folder per network and seed.
+    Where a network fails the others are trained all the same.
 
     Raises UsageError for an unknown study, Refused for chips that cannot be used and for a folder
-    of a study that was made with other settings.
+    of a study that was made with other settings, AftermapError where a network failed.
     """
     if name not in STUDIES:
         raise UsageError(f"Unknown study {name!r}. Studies: {', '.join(STUDIES)}.")
     if seeds < 1:
         raise UsageError(f"--seeds {seeds} is no number of seeds; give 1 or more.")
     path = Path(out)
-    differs = [
-        base | dict(asked or {})
+    first, then = (
+        seen_by_all(base | dict(asked or {}))
         for base, asked in zip(STUDIES[name], (training, pretraining), strict=True)
-    ]
-    todo = list(_works(path.absolute(), seeds, *differs))
-    facts = _begin(path, todo[0], name, seeds)
-    outcomes = []
-    with (
-        connected(cluster, workers) as client,
-        RunProgress(len(todo), 0, quiet, noun="networks") as progress,
-    ):
-        for result in run_bounded(client, carry_out, todo, fatal=(Exception,)):
-            assert not isinstance(result, Failure)
-            outcomes.append(result)
-            progress.advance(0)
+    )
+    todo = list(_works(path.absolute(), seeds, first, then))
+    facts = plain({"study": name, "settings": _settings(todo[0])})
+    check_folder(path, _FACTS, "study", facts)
+    if not all(work.kept.is_file() for work in todo):
+        _check(todo[0])
+    facts["seeds"] = seeds
+    begin(path, _FACTS, facts)
+    outcomes = _carried_out(todo, cluster, workers, memory, quiet)
     outcomes.sort(key=lambda outcome: (METHODS.index(outcome.method), outcome.seed))
     done = Studied(path, facts, tuple(outcomes))
     report = facts | {"outcomes": [asdict(outcome) for outcome in outcomes]}
@@ -106,11 +114,35 @@ def study(
     return done
 
 
+def _carried_out(
+    todo: list[Work], cluster: Any, workers: int | None, memory: str | None, quiet: bool
+) -> list[Outcome]:
+    """What comes of all tasks on a cluster; AftermapError, once the others are over, where one fails."""
+    outcomes, failed = [], []
+    with (
+        connected(cluster, workers, memory) as client,
+        RunProgress(len(todo), 0, quiet, noun="networks") as progress,
+    ):
+        for result in run_bounded(client, carry_out, todo, fatal=(Refused, UsageError)):
+            if isinstance(result, Failure):
+                failed.append(result)
+            else:
+                outcomes.append(result)
+            progress.advance(0)
+    if failed:
+        work, error = failed[0].item, failed[0].error
+        kind = "" if isinstance(error, AftermapError) else f"{type(error).__name__}: "
+        raise AftermapError(
+            f"{len(failed)} of {len(todo)} networks failed; of {work.method} with seed {work.seed} it "
+            f"is said: {kind}{error} The others are kept: the same command does only what is missing."
+        )
+    return outcomes
+
+
 def carry_out(work: Work) -> Outcome:
     """Pre-train, train three times and test; what is there already is not made again."""
-    kept = work.folder / "outcome.json"
-    if kept.is_file():
-        return Outcome(**json.loads(kept.read_text()))
+    if work.kept.is_file():
+        return Outcome(**json.loads(work.kept.read_text()))
     encoder = pretrain(work.pretraining, silence)
     before, after = separation_on_test(work.pretraining, encoder)
     scores: dict[str, Mapping[str, float]] = {}
@@ -120,7 +152,7 @@ def carry_out(work: Work) -> Outcome:
         )  # fmt: skip
         scores[variant] = tested(train(chosen, silence), chosen, work.folder / f"{variant}.png")
     outcome = Outcome(work.method, work.seed, before, after, scores)
-    write_atomically(kept, json.dumps(asdict(outcome)).encode())
+    write_atomically(work.kept, json.dumps(asdict(outcome)).encode())
     return outcome
 
 
@@ -128,11 +160,13 @@ def tested(weights: Path, config: TrainConfig, picture: Path) -> dict[str, float
     """Figures of weights on the test parts of all sources together, and panels of the first one."""
     network, _ = load(weights)
     assert isinstance(network, ChangeNet)  # as `train` made it
+    network.to(choose_device(config.device))
     parts = [source_parts(name, config)["test"] for name in config.data]
-    first = Exam(parts[:1], 0, network.stride)
-    write_atomically(picture, panels_of(network, evaluate_chips(network, first), first.chip))
-    found = evaluate(network, Exam(parts, 0, network.stride), config)
-    return {name.removeprefix("damaged_"): value for name, value in found.items()}
+    exam = Exam(parts, 0, network.stride)
+    found = evaluate_chips(network, exam)
+    first = replace(found, images=found.images[: len(parts[0])])
+    write_atomically(picture, panels_of(network, first, exam.chip))
+    return {name.removeprefix("damaged_"): value for name, value in found.metrics().items()}
 
 
 def _works(
@@ -162,36 +196,27 @@ def _works(
             )
 
 
-def _begin(path: Path, first: Work, name: str, seeds: int) -> dict[str, Any]:
-    """Make the folder, or refuse one of a study with other settings; returns what is being done."""
-    settings = {
-        "pretraining": first.pretraining.decisive(),
-        "training": first.trainings[0].decisive(),
+def _settings(work: Work) -> dict[str, Any]:
+    """What decides a study's figures, told by its first task."""
+    return {
+        "pretraining": work.pretraining.decisive(),
+        "training": work.trainings[0].decisive(),
     }
-    facts: dict[str, Any] = json.loads(json.dumps({"study": name, "settings": settings}))
-    note = path / _FACTS
-    if note.is_file():
-        before = json.loads(note.read_text())
-        if {key: before.get(key) for key in facts} != facts:
-            raise Refused(
-                f"{path} holds a study with other settings: {_changes(before, facts)}. Give another "
-                f"--out."
-            )
-    path.mkdir(parents=True, exist_ok=True)
-    facts["seeds"] = seeds
-    if not note.is_file():
-        write_atomically(note, json.dumps(facts, indent=1).encode())
-    return facts
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    texts: list[str] = []
-    for part in ("pretraining", "training"):
-        old, new = (each.get("settings", {}).get(part, {}) for each in (before, now))
-        keys: Sequence[str] = sorted({*old, *new})
-        texts += [
-            f"{part} {key} was {old.get(key)}, now {new.get(key)}"
-            for key in keys
-            if old.get(key) != new.get(key)
-        ]
-    return "; ".join(texts[:5]) or f"it is {before.get('study')!r}"
+def _check(work: Work) -> None:
+    """Refuse what could not be trained or tested before anything is written or trained."""
+    config = work.trainings[0]
+    network_of(config)
+    training_sources(config)
+    Comparison(work.pretraining, torch.device("cpu"), leads=False)
+    parts = [source_parts(name, replace(config, intact=True))["test"] for name in config.data]
+    labels = [part.damaged(i) for part in parts for i in range(len(part))]
+    with_damage, without = (sum(x is not wrong for x in labels) for wrong in (False, True))
+    if not (with_damage and without):
+        names = ", ".join(Path(name).name for name in config.data)
+        raise Refused(
+            f"A study is tested on places with damage and on places without, and of the "
+            f"{len(labels)} in the test part of {names} {with_damage} show damage and {without} do "
+            f"not. Give --data more chips, or other splits in places.csv."
+        )

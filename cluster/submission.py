@@ -16,11 +16,17 @@ from typing import Any
 from ..scenes.errors import Refused, UsageError
 from .jobs.options import SUBMIT, JobOptions, job_options
 from .jobs.queues import check_queue
-from .jobs.script import COMMANDS, Step, Work, job_script
+from .jobs.script import COMMANDS, TRIALS, Step, Work, job_script
 from .regions.file import read_region_file
 from .regions.folder import RegionFolder
 
-_OUT = {"assess": "run", "train": "weights"}
+_OUT = {
+    "assess": "run",
+    "train": "weights",
+    "pretrain": "encoder",
+    "tune": "tuning",
+    "study": "study",
+}
 """Where commands write by default."""
 
 _SET_BY_JOB = ("--cluster", "--workers", "--memory")
@@ -37,9 +43,11 @@ class Submission:
     scripts: dict[Path, str]
     """Job scripts by the file that each is written to, in the order of submission."""
     watched: Path
-    """What `aftermap status` is to be given."""
+    """What `aftermap status` is to be given; of searches and studies the folder of the logs."""
     jobs: tuple[str, ...] = ()
     """Job ids, one per script; empty after a dry run."""
+    logged: bool = False
+    """Whether only the log says how far it is."""
 
     def text(self) -> str:
         """For the terminal: the scripts of a dry run, or how to watch and cancel the jobs."""
@@ -54,7 +62,8 @@ class Submission:
                     for job, path in zip(self.jobs, self.scripts, strict=True)
                 ),
                 f"queue        {_QUEUE[self.scheduler]}",
-                f"progress     aftermap status {shlex.quote(str(self.watched))}",
+                f"progress     {'the log in' if self.logged else 'aftermap status'} "
+                f"{shlex.quote(str(self.watched))}",
                 f"cancel       {_CANCEL[self.scheduler]} {' '.join(self.jobs)}",
             ]
         )
@@ -67,7 +76,7 @@ def submit(
     job: str | Path | Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Submission:
-    """Submit a region, or one assess or train command, to SLURM, PBS or LSF.
+    """Submit a region, or one command of `COMMANDS`, to SLURM, PBS or LSF.
 
     `work` is a region file, or a command as on the command line: ["assess", "pre.tif", "post.tif",
     "-o", "run"]. Options come from the file's [job] table, or for commands from `job` (a mapping,
@@ -93,8 +102,11 @@ def submit(
         planned.jobs / f"{name}.{options.scheduler}.sh": job_script(options, planned, step)
         for name, step in steps.items()
     }
+    logged = planned.command in TRIALS
     watched = Path(planned.arguments[1]) if planned.command == "region" else planned.out
-    submission = Submission(options.scheduler, scripts, watched)
+    if logged:
+        watched = _logs(options, planned)
+    submission = Submission(options.scheduler, scripts, watched, logged=logged)
     if dry_run:
         return submission
     _check_installed(options)
@@ -180,6 +192,10 @@ def _check_installed(options: JobOptions) -> None:
         ) from None
 
 
+def _logs(options: JobOptions, work: Work) -> Path:
+    return Path(options.logs or work.jobs / "logs")
+
+
 def _submit(options: JobOptions, work: Work, scripts: Mapping[Path, str]) -> tuple[str, ...]:
     """Write and submit each script; each waits for the one before it to end."""
     jobs: list[str] = []
@@ -188,7 +204,7 @@ def _submit(options: JobOptions, work: Work, scripts: Mapping[Path, str]) -> tup
             RegionFolder(work.out).check_foreign()
             RegionFolder(work.out).make()
         work.jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Path(options.logs or work.jobs / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        _logs(options, work).mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, text in scripts.items():
             path.unlink(missing_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as file:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import jinja2
 
 from ..models.checkpoint import read_card, write_atomically
 from ..models.loop import silence
-from ..models.presets import train_config
+from ..models.presets import KAHRAMANMARAS, train_config
 from ..models.recipes import TrainConfig
 from ..models.search import SPACE, Range, settings
-from ..models.training import train
+from ..models.sources import training_sources
+from ..models.training import network_of, train
 from ..scenes.errors import AftermapError, Refused, UsageError
 from .client import connected
+from .experiment import begin, check_folder, plain, seen_by_all
 from .futures import Failure, run_bounded
 from .progress import RunProgress
 
@@ -32,6 +34,10 @@ TRIALS = 100
 
 _SEARCH = "search.json"
 _RESULT = "result.json"
+_DRAWN = {*SPACE, "accumulate", "pos_weight"}
+_OF_TRIALS = {"out", "cache", "data", "weights", "validation", "synthetic", "epochs", "seed"}
+"""Settings of trials that are none of whoever trains with the best one's."""
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -75,8 +81,9 @@ class Tuned:
         lines += [
             f"table      {self.path / 'trials.csv'}",
             f"plot       {self.path / 'trials.svg'}",
+            f"settings   {self.best}",
         ]
-        return "\n".join([*lines, f"Try: aftermap train --preset {self.best}"])
+        return "\n".join(lines)
 
 
 def tune(
@@ -87,48 +94,72 @@ def tune(
     workers: int | None = None,
     preset: str | None = None,
     quiet: bool = True,
+    memory: str | None = None,
 ) -> Tuned:
     """Train many times with settings drawn at random (paper 001, table I) and say which did best.
 
     `given` holds what all trials share, by the names of `TrainConfig`; what the search draws may
     not be among it. Trials are tasks on a cluster. Run again after an interruption, it takes up
-    each trial where it was, and with more `trials` it goes on where it ended. A trial that fails is
-    noted, not the search. `out` gets trials.csv, trials.svg, best.json and a folder per trial.
+    each trial where it was, and with more `trials` it goes on where it ended; trials that are there
+    already count, however many are asked for. A trial that fails is noted, not the search. `out`
+    gets trials.csv, trials.svg, best.json and a folder per trial.
 
-    Raises UsageError for settings that are searched for, Refused for a folder of another search,
-    AftermapError where every trial failed.
+    Raises UsageError for settings that are searched for, Refused for chips that cannot be used and
+    for a folder of another search, AftermapError where every trial failed.
     """
-    clash = sorted(set(given) & (set(SPACE) | {"accumulate", "pos_weight"}))
+    _check(given, trials)
+    path = Path(out)
+    base = {"epochs": EPOCHS, "classes": 1, "schedule": "constant"} | seen_by_all(given)
+    count = max(trials, *(number + 1 for number in _numbers(path)), 1)
+    configs = [_config(path, number, base, preset) for number in range(count)]
+    facts = plain({k: v for k, v in configs[0].decisive().items() if k not in _DRAWN})
+    check_folder(path, _SEARCH, "search", facts)
+    found = {n: trial for n in range(count) if (trial := _done(path, n)) is not None}
+    todo = [config for n, config in enumerate(configs[:trials]) if n not in found]
+    if todo:
+        _check_trainable(todo)
+    begin(path, _SEARCH, facts)
+    with (
+        connected(cluster, workers, memory) as client,
+        RunProgress(len(found) + len(todo), len(found), quiet, noun="trials") as progress,
+    ):
+        for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
+            if isinstance(result, Failure):  # not in words: it is tried again by the next search
+                number = result.item.number
+                told = f"{type(result.error).__name__}: {result.error}"
+                result = Trial(number, settings(configs[0].seed, number), None, 0, told)
+            found[result.number] = result
+            progress.advance(0)
+    tuned = Tuned(path, tuple(sorted(found.values(), key=_rank)))
+    _write(tuned, configs[tuned.trials[0].number])
+    if tuned.trials[0].score is None:
+        raise AftermapError(
+            f"All {len(found)} trials failed, the first with: {tuned.trials[0].error} The trials are "
+            f"in {path / 'trials.csv'}."
+        )
+    return tuned
+
+
+def _check(given: Mapping[str, Any], trials: int) -> None:
+    clash = sorted(set(given) & _DRAWN)
     if clash:
         raise UsageError(f"{', '.join(clash)}: the search draws these itself; leave them out.")
     if trials < 1:
         raise UsageError(f"--trials {trials} is no number of trials; give 1 or more.")
-    path = Path(out)
-    base = {"epochs": EPOCHS, "classes": 1, "schedule": "constant"} | dict(given)
-    configs = [_config(path, number, base, preset) for number in range(trials)]
-    _begin(path, configs[0])
-    found = {n: trial for n in range(trials) if (trial := _done(path, n)) is not None}
-    todo = [config for n, config in enumerate(configs) if n not in found]
-    with (
-        connected(cluster, workers) as client,
-        RunProgress(trials, len(found), quiet, noun="trials") as progress,
-    ):
-        for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
-            if isinstance(result, Failure):  # its worker died, and died again
-                number = result.item.number
-                result = Trial(
-                    number, settings(configs[0].seed, number), None, 0, str(result.error)
-                )
-            found[result.number] = result
-            progress.advance(0)
-    tuned = Tuned(path, tuple(sorted(found.values(), key=_rank)))
-    _write(tuned, base, configs[0].seed)
-    if tuned.trials[0].score is None:
-        raise AftermapError(
-            f"All {trials} trials failed, the first with: {tuned.trials[0].error} The trials are in "
-            f"{path / 'trials.csv'}."
+    if given.get("seed", 0) < 0:
+        raise UsageError(f"--seed {given['seed']} is no seed; give 0 or more.")
+    if given.get("method", TrainConfig.method) not in KAHRAMANMARAS:
+        raise UsageError(
+            f"--method {given['method']}: the settings searched for are those of "
+            f"{', '.join(KAHRAMANMARAS)}. Give one of these."
         )
-    return tuned
+
+
+def _check_trainable(configs: Sequence[TrainConfig]) -> None:
+    """Refuse what no trial could train with before the folder is made and workers are started."""
+    for config in {config.size: config for config in configs}.values():
+        network_of(config)
+    training_sources(configs[0])
 
 
 class _Hashable:
@@ -167,22 +198,10 @@ def _config(path: Path, number: int, base: Mapping[str, Any], preset: str | None
     return train_config({**base, **settings(seed, number), "out": folder}, preset)
 
 
-def _begin(path: Path, config: TrainConfig) -> None:
-    """Make the folder, or refuse one in which other trials were made."""
-    drawn = set(SPACE) | {"accumulate", "pos_weight"}
-    facts = {k: v for k, v in config.decisive().items() if k not in drawn}
-    note, text = path / _SEARCH, json.dumps(facts, indent=1, default=str)
-    if note.exists() and note.read_text() != text:
-        before = json.loads(note.read_text())
-        now = json.loads(text)
-        changed = [
-            f"{key} was {before.get(key)}, now {now.get(key)}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
-        raise Refused(f"{path} holds another search: {'; '.join(changed)}. Give another --out.")
-    path.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, text.encode())
+def _numbers(path: Path) -> list[int]:
+    """The trials that are over."""
+    folders = (file.parent.name for file in (path / "trials").glob(f"*/{_RESULT}"))
+    return [int(name) for name in folders if name.isdigit()]
 
 
 def _done(path: Path, number: int) -> Trial | None:
@@ -194,7 +213,8 @@ def _rank(trial: Trial) -> tuple[float, int]:
     return (math.inf if trial.score is None else -trial.score, trial.number)
 
 
-def _write(tuned: Tuned, base: Mapping[str, Any], seed: int) -> None:
+def _write(tuned: Tuned, config: TrainConfig) -> None:
+    """Table, plot and, as long as one has trained, the best settings; `config` is the best trial's."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trial", "score", "best_epoch", *SPACE, "error"])
@@ -203,16 +223,28 @@ def _write(tuned: Tuned, base: Mapping[str, Any], seed: int) -> None:
         rows.writerow([t.number, score, t.epoch, *(t.settings[n] for n in SPACE), t.error])
     write_atomically(tuned.path / "trials.csv", text.getvalue().encode())
     write_atomically(tuned.path / "trials.svg", _plot(tuned.trials).encode())
-    kept = {k: v for k, v in base.items() if k not in ("out", "data", "weights", "epochs", "seed")}
-    best = kept | dict(tuned.trials[0].settings)
-    write_atomically(tuned.path / "best.json", json.dumps(best, indent=1).encode())
+    if tuned.trials[0].score is not None:
+        write_atomically(tuned.best, json.dumps(plain(_chosen(config)), indent=1).encode())
+
+
+def _chosen(config: TrainConfig) -> dict[str, Any]:
+    """What of a configuration is not as by default, or was drawn; its method too."""
+    said = {"method", *SPACE}
+    return {
+        field.name: value
+        for field in fields(config)
+        if field.name not in _OF_TRIALS and field.default is not MISSING
+        for value in [getattr(config, field.name)]
+        if field.name in said or value != field.default
+    }
 
 
 def _plot(trials: Sequence[Trial]) -> str:
     """Score against each hyperparameter, as SVG."""
     done = [trial for trial in trials if trial.score is not None]
     panels = [
-        {"name": name, "ticks": _ticks(name), "dots": [
+        {"name": name, "logarithmic": getattr(SPACE[name], "logarithmic", False),
+         "ticks": _ticks(name), "dots": [
             {"x": _place(name, t.settings[name], t.number), "y": t.score, "best": t is done[0],
              "title": f"trial {t.number}: {t.settings[name]}, score {t.score:.4f}"} for t in done
         ]}

@@ -105,6 +105,20 @@ class Rules:
     """How a building's pixels become its class and flags."""
     temperatures: tuple[float, ...] = ()
     """Of the method's calibration, from its card; empty for none."""
+    intact: bool = False
+    """Whether a binary method sees undamaged buildings too, as code 1."""
+
+    @property
+    def finds_buildings(self) -> bool:
+        """Whether components of the class raster are buildings, and not areas of damage."""
+        return self.graded or self.intact
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """The damage codes whose pixels make up components."""
+        if self.graded:
+            return LEVELS
+        return (LEVELS[0], UNGRADED) if self.intact else (UNGRADED,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_area_m2 < np.inf:
@@ -153,7 +167,7 @@ def detected(
     plan: Plan,
     scene_prefix: str,
 ) -> gpd.GeoDataFrame:
-    """The buildings table (graded) or the table of damage areas (binary) of stitched components.
+    """The buildings table, or for a method that finds none that of damage areas, of components.
 
     `grid` is the georeference of the plan's region. Sorted by first pixel; components whose pixels
     cover less than the minimum area are left out. Their area is that of the geometry written.
@@ -172,15 +186,16 @@ def detected(
         area = np.round(geodesic_area(geometry, crs), 2)
     counts = components.counts[order]
     table = _measured(counts, layers, rules)
-    # A binary component consists of damaged pixels: there is nothing left to decide.
-    table["damage_class"] = _classes(counts, layers, rules, table) if rules.graded else UNGRADED
+    # An area consists of damaged pixels: there is nothing left to decide.
+    buildings = rules.finds_buildings
+    table["damage_class"] = _classes(counts, layers, rules, table) if buildings else UNGRADED
     row, col = np.divmod(components.first[order], plan.shape[1])
     ids = [f"{scene_prefix}-r{r}c{c}" for r, c in zip(row.tolist(), col.tolist(), strict=True)]
-    wanted = BUILDING_COLUMNS if rules.graded else AREA_COLUMNS
+    wanted = BUILDING_COLUMNS if buildings else AREA_COLUMNS
     table[wanted[0]] = pd.Series(ids, dtype="str")
     table["source_id"] = None
     table["footprint_source"] = "detected"
-    table["det_method"] = "components of classes 1-4" if rules.graded else "components of class 5"
+    table["det_method"] = f"components of {_named(rules.codes)}"
     table["area_m2"] = area
     return _finished(table, geometry, crs, origin, rules, wanted)
 
@@ -288,12 +303,18 @@ def _classes(
     return np.where(analysed, found, NOT_ANALYSED).astype(np.int16)
 
 
+def _named(codes: Sequence[int]) -> str:
+    if len(codes) > 2:
+        return f"classes {codes[0]}-{codes[-1]}"
+    return f"class{'es' if len(codes) > 1 else ''} {' and '.join(map(str, codes))}"
+
+
 def _supplied_how(counts: np.ndarray, layers: Sequence[str], rules: Rules) -> np.ndarray:
     """Whether the method saw a building where a footprint says that there is one."""
-    if not rules.graded:
+    if not rules.finds_buildings:
         return np.full(len(counts), "supplied", object)
     at = columns(layers)
-    seen = counts[:, [at.index(f"code_{level}") for level in LEVELS]].any(axis=1)
+    seen = counts[:, [at.index(f"code_{code}") for code in rules.codes]].any(axis=1)
     return np.where(seen, "supplied", "supplied, no building seen").astype(object)
 
 

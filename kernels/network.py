@@ -32,6 +32,8 @@ _GRADED = (
     Layer("p_destroyed", "probability"),
 )
 _BINARY = (Layer("damage", "class"), Layer("damage_probability", "probability"))
+_LAYERS = {1: _BINARY, 2: _GRADED[:3], 5: _GRADED}
+"""By what a network tells apart; see Card."""
 
 _STRIP = 64
 """Rows that are normalised at a time on a CPU."""
@@ -87,7 +89,7 @@ class NetworkKernel:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Damage and probabilities; the level probabilities only for graded networks."""
-        return _BINARY if self.card.classes == 1 else _GRADED
+        return _LAYERS[self.card.classes]
 
     @property
     def resolution(self) -> tuple[float, float]:
@@ -97,7 +99,7 @@ class NetworkKernel:
     @property
     def threshold(self) -> float | None:
         """The card's threshold for binary networks."""
-        return self.card.threshold if self.card.classes == 1 else None
+        return self.card.threshold if self.card.classes < 5 else None
 
     @property
     def window_bytes(self) -> int:

@@ -35,7 +35,8 @@ class Card:
     options: Mapping[str, Any]
     """Options of the network, for `build`."""
     classes: int
-    """Channels of logits: 1 (damage) or 5 (background and four levels)."""
+    """What the network tells apart: 1 (damage), 2 (buildings, and damage within them) or 5
+    (background and four levels)."""
     bands: int
     """Bands per image."""
     mean: tuple[float, ...]
@@ -141,7 +142,7 @@ class Card:
             ),
             (not 0 < self.threshold < 1, f"threshold {self.threshold} is not in 0-1"),
             (
-                len(self.temperatures) not in (0, 4 if self.classes > 1 else 2)
+                len(self.temperatures) not in (0, 4 if self.classes == 5 else 2)
                 or not all(0 < value < math.inf for value in self.temperatures),
                 f"temperatures {list(self.temperatures)} are not one positive number per level",
             ),

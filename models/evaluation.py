@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..scenes.legend import UNGRADED
 from .batches import seen, stacked
+from .building_score import building_counts
 from .chips.chip import Chip
 from .curves import ScoreCounts
 from .damage_net import DamageNet
@@ -32,16 +33,24 @@ class Levels:
         default_factory=lambda: np.zeros((len(LEVELS) + 1, len(LEVELS) + 1), np.int64)
     )
     """Pixels by true code 0-4 (rows) and predicted code 0-4 (columns), int64."""
+    buildings: XView2Counts = field(default_factory=XView2Counts)
+    """As `xview2`, with buildings in the place of pixels."""
 
     @classmethod
-    def of(cls, truth: np.ndarray, found: np.ndarray) -> Levels:
-        """Count codes 0-4, uint8 arrays of one shape."""
+    def of(cls, truth: np.ndarray, found: np.ndarray, known: np.ndarray) -> Levels:
+        """Count codes 0-4 of one image, uint8 (h, w), where `known`, bool (h, w)."""
         side = len(LEVELS) + 1
-        pairs = np.bincount(truth.ravel().astype(int) * side + found.ravel(), minlength=side**2)
-        return cls(xview2_counts(truth, truth, found, found), pairs.reshape(side, side))
+        t, f = truth[known], found[known]
+        pairs = np.bincount(t.astype(int) * side + f, minlength=side**2)
+        buildings = building_counts(np.where(known, truth, 0), np.where(known, found, 0))
+        return cls(xview2_counts(t, t, f, f), pairs.reshape(side, side), buildings)
 
     def __add__(self, other: Levels) -> Levels:
-        return Levels(self.xview2 + other.xview2, self.table + other.table)
+        return Levels(
+            self.xview2 + other.xview2,
+            self.table + other.table,
+            self.buildings + other.buildings,
+        )
 
     def score(self) -> dict[str, Any]:
         """The xView2 score and its parts, as of `XView2Counts`."""
@@ -104,6 +113,7 @@ class Evaluation:
             "roc_auc": self.scores.auc,
             "average_precision": self.scores.average_precision,
             "levels": None if self.levels is None else self.levels.score(),
+            "building_levels": None if self.levels is None else self.levels.buildings.score(),
             "level_table": None if self.levels is None else self.levels.table.tolist(),
             "images": len(self.images),
             "damaged_images": len(self.damaged_images),
@@ -158,12 +168,12 @@ def judged(chip: Chip, prediction: Prediction, graded: bool) -> Evaluation:
     truth, found = chip.codes[counts], prediction.codes[counts]
     true = np.isin(truth, DAMAGED)
     pixels = confusion(true, np.isin(found, DAMAGED))
-    known = truth != UNGRADED
+    known = counts & (chip.codes != UNGRADED)
     return Evaluation(
         pixels,
         ((chip.name, pixels),),
         # A sum of levels may exceed 1 by rounding.
         ScoreCounts.of(np.clip(prediction.probability[counts], 0, 1), true),
-        Levels.of(truth[known], found[known]) if graded else None,
+        Levels.of(chip.codes, prediction.codes, known) if graded else None,
         int(np.count_nonzero(~counts)),
     )

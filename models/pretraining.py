@@ -120,7 +120,7 @@ class Comparison:
 
     def groups(self) -> list[dict[str, Any]]:
         """The encoder, and the head."""
-        return parameter_groups(self.network.network.encoder, self.network, self.config)
+        return parameter_groups(self.network.network.encoders, self.network, self.config)
 
     def steps(self) -> int:
         """As asked, or as many as the chips fill once."""

@@ -123,6 +123,8 @@ class LoopConfig:
         for name in ("epochs", "chip", "batch", "lr", "clip", "workers", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed} is below 0. Give a whole number of 0 or more.")
         for name in ("steps", "patience", "encoder_lr"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -190,6 +192,8 @@ class TrainConfig(LoopConfig):
     """Weights of the cross-entropy of "levels", one per class, or of Dual-HRNet's four levels."""
     encoder: str | None = None
     """File of a pre-trained encoder to begin with; for Dual-HRNet timm's hrnet_w32."""
+    init: str | None = None
+    """Weights of the same network to begin with, instead of random ones."""
     freeze: Freeze = "no"
     """"all" keeps the encoder as it is, its BatchNorm too; "weights" lets the statistics of its
     BatchNorm move, as the code of paper 001 did."""
@@ -205,6 +209,15 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         self._check_choice("loss", Loss)
         self._check_choice("freeze", Freeze)
+        if self.norm_momentum is not None and not 0 < self.norm_momentum <= 1:
+            raise UsageError(
+                f"--norm-momentum {self.norm_momentum:g} is no share. Give one above 0, at most 1."
+            )
+        if self.classes not in (1, 5):
+            raise UsageError(
+                f"Networks tell 1 class apart (damaged or not) or 5 (background and four levels); "
+                f"got {self.classes}. Change --classes."
+            )
         dual = self.method == "dual-hrnet"
         if dual and self.classes != 5:
             raise UsageError(
@@ -225,23 +238,27 @@ class TrainConfig(LoopConfig):
                 f"pos_weight {self.pos_weight} goes with the loss 'bce' and is positive; the loss "
                 f"is {self.loss!r}. Give --loss bce, or leave out --pos-weight."
             )
-        if self.freeze != "no" and self.encoder is None:
+        if self.encoder is not None and self.init is not None:
+            raise UsageError("A training begins with --encoder or with --init, not with both.")
+        if self.freeze != "no" and self.encoder is None and self.init is None:
             raise UsageError(
                 "A frozen encoder that learnt nothing is of no use. Give --encoder, the file that "
                 "`aftermap pretrain` wrote, or leave out --freeze."
             )
 
     def decisive(self) -> dict[str, Any]:
-        """As for every training; of the encoder its content decides, not where it lies."""
-        digest = None
-        if self.encoder is not None:
-            try:
-                digest = hashlib.sha256(Path(self.encoder).read_bytes()).hexdigest()
-            except OSError as error:
-                raise Refused(
-                    f"The encoder {self.encoder} cannot be read: {error}. Change --encoder."
-                ) from error
-        return super().decisive() | {"encoder": digest}
+        """As for every training; of files to begin with the content decides, not where they lie."""
+        files = {"encoder": self.encoder, "init": self.init}
+        return super().decisive() | {name: _digest(name, file) for name, file in files.items()}
+
+
+def _digest(name: str, file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise Refused(f"The file {file} cannot be read: {error}. Change --{name}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

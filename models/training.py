@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .criterion import criterion
 from .damage_net import DamageNet
 from .dual_hrnet import DualHRNet
 from .encoder import load_encoder
-from .evaluation import FIGURES, evaluate_chips
+from .evaluation import evaluate_chips
 from .fidelity import bf16_flip_rate, halo_flip_rate
 from .loop import Tick, batch_norms, begin, device_of, learn, print_progress, silence
 from .ranks import Ranks
@@ -81,6 +81,8 @@ class Segmentation:
         self.network = network_of(config)
         if config.encoder is not None:
             _load_encoder(config.encoder, self.network, config.method)
+        if config.init is not None:
+            _begin_with(config.init, self.network, config)
         if config.norm_momentum is not None:
             for norm in batch_norms(self.network):
                 norm.momentum = config.norm_momentum
@@ -124,7 +126,7 @@ class Segmentation:
 
     def examine(self) -> dict[str, float]:
         """Metrics on the validation chips."""
-        return evaluate(self.network, self.exam, self.config)
+        return evaluate_chips(self.network, self.exam).metrics()
 
 
 def parameter_groups(
@@ -147,21 +149,6 @@ def parameter_groups(
     ]
 
 
-def evaluate(network: DamageNet, chips: Iterable[Chip], config: TrainConfig) -> dict[str, float]:
-    """Validation metrics in fp32, pooled over all pixels that count.
-
-    Five classes: the xView2 score and its parts. One class: IoU (as "score"), F1, precision and
-    recall of damaged pixels, as in paper 001, table III.
-    """
-    found = evaluate_chips(network, chips)
-    damaged = {f"damaged_{name}": getattr(found.pixels, name) for name in FIGURES}
-    if config.classes == 1 or found.levels is None:
-        return {"score": found.pixels.iou, **damaged}
-    score = found.levels.score()
-    f1 = {f"f1_level_{i}": v for i, v in enumerate(score.pop("damage_f1_per_class"), 1)}
-    return {**score, **f1, **damaged}
-
-
 def network_of(config: TrainConfig) -> DamageNet:
     """The network that a configuration names, with random weights; UsageError for sizes that do not fit."""
     network = build(config.method, **_options(config))
@@ -175,6 +162,16 @@ def network_of(config: TrainConfig) -> DamageNet:
             f"{window.halo} px."
         )
     return network
+
+
+def _begin_with(file: str, network: DamageNet, config: TrainConfig) -> None:
+    """Give a network the weights of an earlier training of the same one."""
+    trained, card = load(file, method=config.method)
+    known = {k: v for k, v in card.options.items() if k != "dropout"}
+    wanted = {k: v for k, v in _options(config).items() if k != "dropout"}
+    if known != wanted:
+        raise Refused(f"{file} holds a network {known}, and {wanted} is trained. Change --init.")
+    network.load_state_dict(trained.state_dict())
 
 
 def _load_encoder(file: str, network: DamageNet, method: str) -> None:

@@ -18,13 +18,19 @@ from .surroundings import KEPT, worker_exports
 Step = Literal["all", "scenes", "finish"]
 """What of a region a job does: everything, one array task's scenes, or what comes after them."""
 
-COMMANDS = ("region", "assess", "train")
+RANKED = ("train", "pretrain")
+"""Commands whose processes share every batch, one per GPU or node, and need no Dask."""
+
+TRIALS = ("tune", "study")
+"""Commands that run trainings as tasks of a Dask cluster."""
+
+COMMANDS = ("region", "assess", *RANKED, *TRIALS)
 """aftermap's commands that can be submitted."""
 
 _LED_BY = 1 << 30
 """Memory of the process that leads the workers, and of Dask's scheduler, bytes."""
 
-_PROGRESS = {"train": "*/state.safetensors"}
+_PROGRESS = dict.fromkeys((*RANKED, *TRIALS), "*/state.safetensors")
 """Files that each attempt must add to; for the others it is chunks."""
 
 _PREFIX = {"slurm": "#SBATCH", "pbs": "#PBS", "lsf": "#BSUB"}
@@ -68,12 +74,12 @@ def job_script(options: JobOptions, work: Work, step: Step = "all") -> str:
     Every value is checked (header) or quoted for the shell (body); only `setup` lines are taken as
     they are. Raises UsageError for what cannot be combined.
     """
-    train = work.command == "train"
+    ranked = work.command in RANKED
     if step != "all" and work.command != "region":
         raise UsageError(f"Only a region has scenes to share; {work.command} has no array.")
     nodes = 1 if step == "finish" else options.nodes
-    together = nodes > 1 and not train
-    ranks = _ranks(options) if train and _ranks(options) > 1 else 0
+    together = nodes > 1 and not ranked
+    ranks = _ranks(options) if ranked and _ranks(options) > 1 else 0
     logs = options.logs or str(work.jobs / "logs")
     check_text("The folder of the logs (set [job] logs)", logs, PATH)
     text = (
@@ -88,9 +94,10 @@ def job_script(options: JobOptions, work: Work, step: Step = "all") -> str:
             work=work,
             walltime=walltime_text(options.scheduler, options.seconds),
             cores=max(options.workers, options.gpus),
-            megabytes=_megabytes(options, train),
+            megabytes=_megabytes(options, ranked),
             tasks=options.array if step == "scenes" else 0,
             logs=logs,
+            watched=work.command not in TRIALS,
             kept=KEPT,
             stop="TERM" if ranks else "INT",
             scratch=shlex.quote(options.scratch) if options.scratch else '"${TMPDIR:-/tmp}"',
@@ -114,9 +121,9 @@ def _title(work: Work, step: Step) -> str:
     return f"aftermap {work.command} into {shlex.quote(str(work.out))}{what}"
 
 
-def _megabytes(options: JobOptions, train: bool) -> int:
+def _megabytes(options: JobOptions, ranked: bool) -> int:
     """Memory of a node: that of its workers, and of what leads them."""
-    lead = 0 if train else _LED_BY
+    lead = 0 if ranked else _LED_BY
     count = _processes(options)
     return -(-(count * options.worker_bytes + lead) // (1 << 20))
 
@@ -157,7 +164,7 @@ def _extra(options: JobOptions, work: Work, step: Step, together: bool) -> str:
     if step == "scenes":
         task = {"slurm": "SLURM_ARRAY_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "lsf": "LSB_JOBINDEX"}
         words.append(f'--scenes "${task[options.scheduler]}/{options.array}"')
-    if work.command == "train":
+    if work.command in RANKED:
         return ""
     if together:
         count = options.nodes * _processes(options)

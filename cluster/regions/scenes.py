@@ -117,7 +117,7 @@ class Work:
     @property
     def has_buildings(self) -> bool:
         """Whether its scenes tell buildings; a binary method without footprints does not."""
-        return self.rules.graded or self.region.assess.get("footprints") is not None
+        return self.rules.finds_buildings or self.region.assess.get("footprints") is not None
 
     @cached_property
     def _shared(self) -> dict[str, Any]:

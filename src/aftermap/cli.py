@@ -269,7 +269,7 @@ def submit(
         list[str],
         typer.Argument(
             metavar="REGION.toml | -- COMMAND...",
-            help="A region file, or after -- an assess or train command as it would be typed.",
+            help="A region file, or after -- a command that works long, as it would be typed.",
         ),
     ],
     scheduler: Annotated[str | None, typer.Option(help="slurm (default), pbs or lsf.")] = None,

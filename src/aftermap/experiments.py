@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from aftermap.options import Cluster, Device, Json, Workers
+from aftermap.options import Cluster, Device, Json, Memory, Workers
 from aftermap.training_options import (
+    Accumulate,
     AugmentName,
     BatchSize,
+    Classes,
     Crop,
     Data,
     Epochs,
+    Intact,
+    Least,
     MethodName,
+    Out,
     Patience,
     Preset,
     Rate,
@@ -33,9 +38,7 @@ experiments = typer.Typer()
     "aftermap train --preset tuning/best.json --data chips/ --epochs 100"
 )
 def tune(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder; a search in it goes on.")
-    ] = Path("tuning"),
+    out: Out = Path("tuning"),
     method: MethodName = None,
     data: Data = None,
     trials: Annotated[int, typer.Option(help="Trainings with settings drawn at random.")] = 100,
@@ -48,6 +51,7 @@ def tune(
     preset: Preset = None,
     cluster: Cluster = "auto",
     workers: Workers = None,
+    memory: Memory = None,
 ) -> None:
     """Search for good settings at random: loss, batch, rates, decay, dropout and size.
 
@@ -73,34 +77,31 @@ def study(
             "finish in an hour.",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder; a study in it goes on.")] = Path(
-        "study"
-    ),
+    out: Out = Path("study"),
     data: Data = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each network; mean and deviation.")] = 1,
-    classes: Annotated[int | None, typer.Option(help="1 (as the paper) or 5 (levels).")] = None,
+    classes: Classes = None,
     size: Size = None,
     epochs: Epochs = None,
     steps: Steps = None,
     chip: Crop = None,
     batch: BatchSize = None,
+    accumulate: Accumulate = None,
     lr: Rate = None,
     augment: AugmentName = None,
     patience: Patience = None,
     pretrain_epochs: Annotated[int | None, typer.Option(help="Rounds of pre-training.")] = None,
     pretrain_steps: Annotated[int | None, typer.Option(help="Steps of such a round.")] = None,
     pretrain_lr: Annotated[float | None, typer.Option(help="Its learning rate.")] = None,
-    pretrain_least: Annotated[
-        float | None,
-        typer.Option(help="Share of damaged pixels from which its crops count as damaged."),
-    ] = None,
+    pretrain_least: Least = None,
     cluster: Cluster = "auto",
     workers: Workers = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Repeat a published study: nine trainings per seed, tested, beside the published figures.
 
-    What is not given is as published. Run the same command again to go on after an interruption.
+    The study is a preset: what is not given is as it says. Run the same command again to go on after an interruption.
     """
     from aftermap.cluster.learning import run_study
 
@@ -128,9 +129,7 @@ def evaluate(
             "Default: the card's.",
         ),
     ] = None,
-    intact: Annotated[
-        bool, typer.Option("--intact/--no-intact", help="Whether places without damage count.")
-    ] = True,
+    intact: Intact = True,
     cluster: Annotated[
         str | None,
         typer.Option(help="Share the chips among workers, as for assess. Default: none."),

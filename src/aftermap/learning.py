@@ -13,13 +13,17 @@ from aftermap.training_options import (
     AugmentName,
     BatchSize,
     Board,
+    Classes,
     Crop,
     Data,
     Decay,
     EncoderRate,
     Epochs,
     Forget,
+    Intact,
+    Least,
     MethodName,
+    Out,
     Patience,
     Preset,
     Rate,
@@ -37,28 +41,32 @@ learning = typer.Typer()
     "aftermap train --preset kahramanmaras --data chips/ --encoder encoder/fc-siam-diff-encoder.safetensors"
     " --encoder-lr 3e-5\n\n"
     "aftermap train --data chips/=2 --data synthetic=1 --classes 5\n\n"
+    "aftermap train --preset xview2 --data xbd/ --encoder hrnet_w32.safetensors -o weights/dual\n\n"
     "aftermap assess before.tif after.tif --method fc-ef --weights weights/fc-ef/fc-ef.safetensors"
 )
 def train(
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", help="Folder for weights, card and the state to go on from."),
-    ] = Path("weights"),
-    method: MethodName = None,
+    out: Out = Path("weights"),
+    method: Annotated[
+        str | None,
+        typer.Option(help="fc-ef, fc-siam-conc, fc-siam-diff (default) or dual-hrnet."),
+    ] = None,
     preset: Preset = None,
     size: Size = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(help="1 (damaged or not) or 5 (background and four levels; default)."),
+    width: Annotated[
+        int | None, typer.Option(help="Of dual-hrnet's finest branch, channels. Default: 32.")
     ] = None,
+    stem: Annotated[
+        str | None, typer.Option(help="How dual-hrnet begins: canonical (default) or released.")
+    ] = None,
+    classes: Classes = None,
     data: Data = None,
     validation: Annotated[
-        str | None, typer.Option(help="Folder of validation chips. Default: the chips' own split.")
+        str | None,
+        typer.Option(
+            help="Folder of validation chips; all of --data is then learnt from. Default: part of --data."
+        ),
     ] = None,
-    intact: Annotated[
-        bool | None,
-        typer.Option("--intact/--no-intact", help="Whether places without damage take part."),
-    ] = None,
+    intact: Intact = None,
     epochs: Epochs = None,
     steps: Steps = None,
     chip: Crop = None,
@@ -67,16 +75,31 @@ def train(
     lr: Rate = None,
     encoder_lr: EncoderRate = None,
     weight_decay: Decay = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw (default) or sgd.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine (default), constant or poly.")
+    ] = None,
+    norm_momentum: Annotated[
+        float | None,
+        typer.Option(help="How fast BatchNorm follows the batches; 0.1 for short trainings."),
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout. Default: 0.05.")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="auto, levels, levels-lovasz, dice, iou or bce.")
+        str | None,
+        typer.Option(help="auto, levels, levels-lovasz, dice, iou, bce, lovasz or entropy."),
     ] = None,
     pos_weight: Annotated[
         float | None, typer.Option(help="Weight of damaged pixels with --loss bce.")
     ] = None,
     augment: AugmentName = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Pre-trained encoder to begin with: what pretrain wrote.")
+        str | None,
+        typer.Option(
+            help="Encoder to begin with: what pretrain wrote; for dual-hrnet timm's hrnet_w32 as safetensors."
+        ),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Weights of the same network to begin with.")
     ] = None,
     freeze: Annotated[
         str | None,
@@ -94,8 +117,8 @@ def train(
 ) -> None:
     """Train a change network; run the same command again to go on after an interruption.
 
-    Defaults are those of the preset, or without one 12 epochs of batches of 8 crops of 256 px, a
-    learning rate of 0.001 and a weight decay of 0.002.
+    Defaults are those of the preset, or without one five classes, 12 epochs of batches of 8 crops of
+    256 px, a learning rate of 0.001, a weight decay of 0.002, and all places, intact ones too.
     """
     from aftermap.cluster.learning import run_train
 
@@ -108,11 +131,11 @@ def train(
     "aftermap pretrain --size small --chip 128 --epochs 20 --steps 50 --lr 1e-3 -o encoder"
 )
 def pretrain(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for the encoder and the state.")
-    ] = Path("encoder"),
+    out: Out = Path("encoder"),
     method: MethodName = None,
-    preset: Preset = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin with: kahramanmaras (paper 001).")
+    ] = None,
     size: Size = None,
     data: Data = None,
     epochs: Epochs = None,
@@ -130,6 +153,7 @@ def pretrain(
         bool | None,
         typer.Option("--normalize/--literal", help="Embeddings of length 1, or as the equation."),
     ] = None,
+    least: Least = None,
     augment: AugmentName = None,
     patience: Patience = None,
     seed: Seed = None,

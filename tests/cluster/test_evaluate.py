@@ -24,23 +24,16 @@ from aftermap.models.recipes import TrainConfig
 from aftermap.models.registry import build
 from aftermap.models.training import train
 from aftermap.scenes.errors import Refused, UsageError
+from chips_made import square, write_chips
 from PIL import Image
 
 
-def write_chips(root: Path, count: int = 30, damaged: int = 1, part: str = "") -> Path:
-    """Places of names that must not become markup; a third of them undamaged."""
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        pre = rng.integers(90, 110, (40, 40, 3)).astype(np.uint8)
-        post, mask = pre.copy(), np.zeros((40, 40), np.uint8)
-        if i % 3:
-            post[10:30, 5:25], mask[10:30, 5:25] = 10, damaged
-        if i % 3 == 2:
-            mask[10:20, 5:25] = min(damaged, 2)
-        for name, array in (("pre", pre), ("post", post), ("mask", mask)):
-            (root / part / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(root / part / name / f"<b>{i:02d}.png")
-    return root
+def some_chips(root: Path, count: int = 30, damaged: int = 1) -> Path:
+    """Chips of 40 px and names that must not become markup; a third of them undamaged."""
+    plain, mixed = (square(40, np.s_[10:30], np.s_[5:25], damaged) for _ in range(2))
+    mixed[10:20, 5:25] = min(damaged, 2)
+    kinds = (np.zeros_like(plain), plain, mixed)
+    return write_chips(root, [kinds[i % 3] for i in range(count)], name="<b>{:02d}")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,7 +47,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_chips(tmp_path_factory.mktemp("chips"))
+    return some_chips(tmp_path_factory.mktemp("chips"))
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +120,14 @@ def test_curves_are_drawn_with_the_threshold_on_them(
 def test_parts_and_thresholds(chips: Path, weights: Path, tmp_path: Path) -> None:
     whole = evaluate(weights, chips, tmp_path / "a", split="all", intact=False)
     assert len(whole.found.images) == 20
-    assert "may have learnt" in (tmp_path / "a" / "evaluation.html").read_text()
+    page = (tmp_path / "a" / "evaluation.html").read_text()
+    assert "may have learnt" in page
+    assert "no damage were left out" in page
+    assert "without damage are left out" in whole.text()
+    assert not whole.to_dict()["intact_places_count"]
     strict = evaluate(weights, chips, tmp_path / "b", split="all", threshold=0.99)
+    assert "left out</strong>" not in (tmp_path / "b" / "evaluation.html").read_text()
+    assert "are left out" not in strict.text()
     loose = evaluate(weights, chips, tmp_path / "c", split="all", threshold="0.01")
     called = [done.found.pixels.tp + done.found.pixels.fp for done in (strict, loose)]
     assert called[0] < called[1]
@@ -144,7 +143,8 @@ def test_parts_and_thresholds(chips: Path, weights: Path, tmp_path: Path) -> Non
 
 def test_chips_that_are_all_for_testing(weights: Path, tmp_path: Path) -> None:
     """As benchmarks come: nothing to train on, and none to look for a threshold on."""
-    chips = write_chips(tmp_path / "chips", 6, part="test")
+    chips = tmp_path / "chips"
+    some_chips(chips / "test", 6)
     done = evaluate(weights, chips, tmp_path / "out")
     assert (len(done.found.images), done.best_threshold, done.divided) == (6, None, False)
     with pytest.raises(Refused, match=r"the validation part of .* shows no damage"):
@@ -172,7 +172,7 @@ def test_a_cluster_counts_the_same_in_the_same_order(
 def test_what_goes_wrong_on_a_worker_is_told(
     chips: Path, weights: Path, tmp_path: Path, client: Any
 ) -> None:
-    broken = write_chips(tmp_path / "chips", 9)
+    broken = some_chips(tmp_path / "chips", 9)
     Image.new("RGB", (48, 40)).save(broken / "post" / "<b>04.png")
     with pytest.raises(Refused, match=r"<b>04.* of different sizes"):
         evaluate(weights, broken, tmp_path / "out", split="all", client=client)
@@ -180,7 +180,7 @@ def test_what_goes_wrong_on_a_worker_is_told(
 
 
 def test_levels_have_a_table_and_no_threshold(graded: Path, tmp_path: Path) -> None:
-    chips = write_chips(tmp_path / "chips", 12, damaged=4)
+    chips = some_chips(tmp_path / "chips", 12, damaged=4)
     done = evaluate(graded, chips, tmp_path / "out", split="all")
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (told["threshold"], told["best_threshold_on_validation"]) == (None, None)
@@ -204,7 +204,7 @@ def test_what_is_refused(chips: Path, weights: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"--split {split} evaluates them too"):
             evaluate(weights, chips, tmp_path, split=split, threshold="validation")
     with pytest.raises(Refused, match="no folder of chips"):
-        evaluate(weights, write_chips(tmp_path / "odd") / "mask", tmp_path / "out")
+        evaluate(weights, some_chips(tmp_path / "odd") / "mask", tmp_path / "out")
     with pytest.raises(Refused, match="no weights file"):
         evaluate(tmp_path / "none", chips, tmp_path)
     for i in (0, 3, 6):

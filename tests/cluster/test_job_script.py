@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aftermap.cluster.jobs.options import SCHEDULERS, JobOptions, job_options, walltime_seconds
-from aftermap.cluster.jobs.script import Work, job_script
+from aftermap.cluster.jobs.script import COMMANDS, RANKED, Work, job_script
 from aftermap.scenes.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,12 +53,24 @@ def test_bash_accepts_every_kind_of_script(
     scheduler: str, nodes: int, gpus: int, image: str | None
 ) -> None:
     asked = options(scheduler=scheduler, nodes=nodes, gpus=gpus, image=image, workers=2)
-    for command in ("region", "assess", "train"):
+    for command in COMMANDS:
         script = job_script(asked, region(arguments=(command, "a b.toml")))
         check_syntax(script)
         assert "'a b.toml'" in script
         assert ("apptainer exec" in script) == (image is not None)
-        assert ("tls.key" in script) == (nodes > 1 and command != "train")
+        assert ("tls.key" in script) == (nodes > 1 and command not in RANKED)
+        assert ("RANK=" in script) == (nodes * (gpus or 1) > 1 and command in RANKED)
+
+
+@pytest.mark.parametrize("command", ["tune", "study"])
+def test_trials_are_shared_by_the_workers_of_the_job(command: str) -> None:
+    asked = options(nodes=2, workers=4, memory="6GiB")
+    script = job_script(asked, region(arguments=(command, "-o", "out")))
+    line = next(line for line in script.splitlines() if f"-m aftermap {command}" in line)
+    assert line.endswith('-o out --cluster "$private/scheduler.json" --workers 8 --memory 6GiB &')
+    assert f"--mem={(4 * 6 + 1) * 1024}M" in script  # with a process that leads the workers
+    assert "-path '*/state.safetensors'" in script  # what says that an attempt got something done
+    assert "aftermap status" not in script  # it knows runs, regions and single trainings
 
 
 def test_slurm_is_asked_for_what_the_table_says() -> None:

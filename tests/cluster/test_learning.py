@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from aftermap.cluster.learning import given, sources
+from aftermap.models.checkpoint import read_card
 from aftermap.models.recipes import PretrainConfig, TrainConfig
 from aftermap.scenes.errors import UsageError
-from PIL import Image
+from chips_made import half_damaged
 
 
 def test_sources_and_their_weights(tmp_path: Path) -> None:
@@ -32,6 +33,8 @@ def test_sources_and_their_weights(tmp_path: Path) -> None:
 def test_what_was_not_given_is_left_to_the_recipe() -> None:
     arguments = {"out": Path("o"), "data": None, "lr": 0.5, "epochs": None, "as_json": False}
     assert given(TrainConfig, arguments) == {"out": "o", "lr": 0.5}
+    # The cluster's workers are not the threads that prepare batches.
+    assert given(TrainConfig, arguments | {"workers": 20}) == {"out": "o", "lr": 0.5}
     assert given(PretrainConfig, arguments | {"data": ["c"]})["data"] == ("c",)
 
 
@@ -46,19 +49,11 @@ def command(*words: object) -> str:
 @pytest.mark.slow
 def test_the_commands_one_after_the_other(tmp_path: Path) -> None:
     """Pre-train, train from the encoder, evaluate: each prints what to do next."""
-    rng = np.random.default_rng(0)
-    for i in range(80):
-        pre = rng.integers(60, 140, (32, 32, 3)).astype(np.uint8)
-        post, mask = pre.copy(), np.zeros((32, 32), np.uint8)
-        if i % 2:
-            post[8:24, 8:24], mask[8:24, 8:24] = 10, 1
-        for name, array in (("pre", pre), ("post", post), ("mask", mask)):
-            (tmp_path / "chips" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(tmp_path / "chips" / name / f"{i:02d}.png")
+    half_damaged(tmp_path / "chips", 80)
     small = ("--data", tmp_path / "chips", "--size", "small", "--chip", 32, "--epochs", 1, "--steps", 2)  # fmt: skip
     told = command("pretrain", *small, "-o", tmp_path / "encoder")
     encoder = tmp_path / "encoder" / "fc-siam-diff-encoder.safetensors"
-    assert f"--encoder {encoder}" in told
+    assert f"--data {tmp_path / 'chips'} --encoder {encoder}" in told
     told = command(
         "train", *small, "--classes", 1, "--encoder", encoder, "--freeze", "all", "-o", tmp_path / "w"
     )  # fmt: skip
@@ -69,3 +64,19 @@ def test_the_commands_one_after_the_other(tmp_path: Path) -> None:
     )
     assert json.loads(told)["images"] == 12
     assert (tmp_path / "e" / "evaluation.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_search_says_how_to_train_with_what_it_found(tmp_path: Path) -> None:
+    """What it prints trains the network that was searched with, on the same chips."""
+    chips = half_damaged(tmp_path / "my chips", 40)
+    small = ("--data", chips, "--chip", 32, "--epochs", 1, "--steps", 1)
+    told = command(
+        "tune", *small, "--method", "fc-ef", "--trials", 1, "--cluster", "threads", "--workers", 2,
+        "-o", tmp_path / "t",
+    )  # fmt: skip
+    said = next(line for line in told.splitlines() if line.startswith("Try: aftermap "))
+    words = shlex.split(said.removeprefix("Try: aftermap "))
+    told = command(*words, "--epochs", 1, "-o", tmp_path / "w")
+    card = read_card(tmp_path / "w" / "fc-ef.safetensors")
+    assert "my chips" in card.training_data

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from aftermap.cluster.studied import consistent
 from aftermap.cluster.study import STUDIES, study
+from aftermap.cluster.study import tested as figures_of
+from aftermap.models.change import ChangeNet
 from aftermap.models.checkpoint import load
+from aftermap.models.evaluation import evaluate_chips
+from aftermap.models.loop import silence
+from aftermap.models.presets import train_config
 from aftermap.models.published import TABLE_III, VARIANTS
-from aftermap.scenes.errors import Refused, UsageError
-from PIL import Image
+from aftermap.models.sources import Exam, source_parts
+from aftermap.models.training import train
+from aftermap.scenes.errors import AftermapError, Refused, UsageError
+from chips_made import half_damaged, square, with_levels, write_chips
+from torch import nn
 
 
 @pytest.mark.parametrize("row", TABLE_III, ids=lambda row: f"{row.method}-{row.variant}")
@@ -31,18 +39,7 @@ def test_the_published_table_has_its_nine_rows() -> None:
 
 @pytest.fixture(scope="module")
 def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty places, half of them damaged."""
-    root = tmp_path_factory.mktemp("chips")
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        pre = rng.integers(60, 140, (32, 32, 3)).astype(np.uint8)
-        post, mask = pre.copy(), np.zeros((32, 32), np.uint8)
-        if i % 2:
-            post[8:24, 8:24], mask[8:24, 8:24] = 10, 1
-        for name, array in (("pre", pre), ("post", post), ("mask", mask)):
-            (root / name).mkdir(exist_ok=True)
-            Image.fromarray(array).save(root / name / f"{i:02d}.png")
-    return root
+    return half_damaged(tmp_path_factory.mktemp("chips"))
 
 
 def settings(chips: Path) -> tuple[dict[str, object], dict[str, object]]:
@@ -60,6 +57,7 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     for row in done.rows:
         found = [o.scores[row.variant]["iou"] for o in done.of(row.method)]
         assert row.mean["iou"] == pytest.approx(np.mean(found))
+        assert row.sd is not None
         assert row.sd["iou"] == pytest.approx(np.std(found, ddof=1))
     # A frozen encoder is that of the pre-training; the other one has moved on.
     encoders = {
@@ -72,11 +70,17 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     for key, value in encoders["frozen"].items():
         assert value.equal(learnt[f"encoder.{key}"]), key
     assert any(not v.equal(learnt[f"encoder.{k}"]) for k, v in encoders["pretrained"].items())
-    told = json.loads((tmp_path / "study.json").read_text())
+    told = json.loads((tmp_path / "study.json").read_text(), parse_constant=pytest.fail)
     assert len(told["outcomes"]) == 6
+    assert (
+        told["settings"]["training"]["clip"] == "Infinity"
+    )  # as the paper; JSON has no number for it
     page = (tmp_path / "study.html").read_text()
     assert page.count("published</td>") == 9
     assert "55.62" in page
+    assert str(chips) not in page  # it is sent on
+    assert "of folders, only chips that show damage" in page  # as the paper
+    assert f"These are of {chips.name}; size small, 1 epoch of 1 step," in page
     assert "not comparable" in page
     assert page.count("data:image/png;base64,iVBOR") == 3
     assert "AUC" in done.text()
@@ -85,22 +89,12 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
     study("kahramanmaras", tmp_path, 2, training, before, cluster="threads", workers=1)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == stamps
-    with pytest.raises(Refused, match="training epochs was 1, now 2"):
+    with pytest.raises(Refused, match=r"another study: .*training epochs was 1, now 2"):
         study("kahramanmaras", tmp_path, 2, training | {"epochs": 2}, before)
 
 
 def test_a_study_of_levels(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        pre = rng.integers(60, 140, (32, 32, 3)).astype(np.uint8)
-        post, mask = pre.copy(), np.zeros((32, 32), np.uint8)
-        if i % 2:
-            for level, dark in ((1, 100), (2, 60), (3, 30), (4, 5)):
-                square = np.s_[8 * (level - 1) : 8 * level, 4:28]
-                post[square], mask[square] = dark, level
-        for name, array in (("pre", pre), ("post", post), ("mask", mask)):
-            (tmp_path / "chips" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(tmp_path / "chips" / name / f"{i:02d}.png")
+    with_levels(tmp_path / "chips")
     training, before = settings(tmp_path / "chips")
     done = study(
         "kahramanmaras", tmp_path / "out", 1, training | {"classes": 5}, before,
@@ -108,7 +102,80 @@ def test_a_study_of_levels(tmp_path: Path) -> None:
     )  # fmt: skip
     for row in done.rows:
         assert {"score", "localization_f1", "f1_level_4", "iou"} <= row.mean.keys()
-    assert "5 classes" in (tmp_path / "out" / "study.html").read_text()
+    page = (tmp_path / "out" / "study.html").read_text()
+    assert "5 classes" in page
+    # Of one seed there is no deviation.
+    assert "±" not in page + done.text()
+
+
+def test_each_test_chip_is_looked_at_once(chips: Path, tmp_path: Path) -> None:
+    """And those of the panels once more; panels are of the first source alone."""
+    second = half_damaged(tmp_path / "second", 40)
+    base, _ = settings(chips)
+    asked = base | {"data": (str(chips), str(second)), "classes": 1, "out": str(tmp_path / "w")}
+    config = train_config(asked)
+    weights = train(config, silence)
+    counts = [len(source_parts(name, config)["test"]) for name in config.data]
+    assert min(counts) > 4
+    seen = []
+
+    def note(module: nn.Module, _: object) -> None:
+        if isinstance(module, ChangeNet):
+            seen.append(module)
+
+    hook = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        found = figures_of(weights, config, tmp_path / "panels.png")
+    finally:
+        hook.remove()
+    assert sum(counts) < len(seen) <= sum(counts) + 4
+    network, _ = load(weights)
+    parts = [source_parts(name, config)["test"] for name in config.data]
+    assert isinstance(network, ChangeNet)
+    expected = evaluate_chips(network, Exam(parts, 0, network.stride)).metrics()
+    assert found == {name.removeprefix("damaged_"): value for name, value in expected.items()}
+
+
+@pytest.mark.slow
+def test_a_network_that_fails_does_not_take_the_others_along(chips: Path, tmp_path: Path) -> None:
+    training, before = settings(chips)
+    good = study("kahramanmaras", tmp_path, 1, training, before, cluster="threads", workers=1)
+    for folder in ("fc-ef-0", "fc-siam-diff-0"):
+        (tmp_path / folder / "outcome.json").unlink()
+    picture = tmp_path / "fc-ef-0" / "none.png"
+    picture.unlink()
+    picture.mkdir()  # in the way of the first network
+    with pytest.raises(
+        AftermapError, match="1 of 3 networks failed; of fc-ef with seed 0 it is said: IsADir"
+    ):
+        study("kahramanmaras", tmp_path, 1, training, before, cluster="threads", workers=1)
+    assert (tmp_path / "fc-siam-diff-0" / "outcome.json").is_file()
+    picture.rmdir()
+    again = study("kahramanmaras", tmp_path, 1, training, before, cluster="threads", workers=1)
+    assert again.outcomes == good.outcomes
+
+
+def test_what_cannot_be_studied_is_refused_before_anything_is_made(
+    chips: Path, tmp_path: Path
+) -> None:
+    training, before = settings(chips)
+    out = tmp_path / "out"
+
+    def refused(kind: type[Exception], told: str, **changes: object) -> None:
+        with pytest.raises(kind, match=told):
+            study("kahramanmaras", out, 1, training | changes, before)
+        assert not out.exists()
+
+    refused(Refused, "There is no folder", data=(str(tmp_path / "none"),))
+    refused(UsageError, "Unknown size 'huge'", size="huge")
+    # Chips that bring parts, and no damage in the one that is tested.
+    dark = square(32, np.s_[8:24], np.s_[8:24])
+    for part, damaged in (("train", 1), ("val", 1), ("test", 0)):
+        write_chips(tmp_path / "split" / part, [dark * 0, dark * damaged] * 8)
+    refused(Refused, "0 show damage and 16 do not", data=(str(tmp_path / "split"),))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Refused, match=r"which no study wrote.*--out"):
+        study("kahramanmaras", tmp_path, 1, training, before)
 
 
 def test_studies_that_there_are() -> None:

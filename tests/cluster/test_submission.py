@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
 import stat
 from pathlib import Path
 
 import pytest
+import typer
 from aftermap.scenes.errors import Refused, UsageError
 from batch import install, outputs, path_without
 from typer.testing import CliRunner
@@ -88,6 +91,35 @@ def test_a_typo_in_a_command_is_told_before_it_waits_in_a_queue(
 def test_the_folder_of_a_command_is_found_in_every_spelling(words: list[str]) -> None:
     done = am.cluster.submit(["assess", "a.tif", *words], dry_run=True, job=JOB)
     assert done.watched == Path.cwd() / "there"
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["train"], "weights"),
+        (["pretrain", "--data", "chips"], "encoder"),
+        (["tune", "--trials", "9"], "tuning"),
+        (["study", "kahramanmaras"], "study"),
+    ],
+)
+def test_trainings_of_every_kind_are_submitted(words: list[str], out: str) -> None:
+    """As the command line reads them in the job; their folders are those the commands write to."""
+    done = am.cluster.submit(words, dry_run=True, job=JOB)
+    (script,) = done.scripts
+    assert script.parent == Path.cwd() / f"{out}-jobs"
+    line = next(x for x in done.scripts[script].splitlines() if f"-m aftermap {words[0]}" in x)
+    given = shlex.split(line.removesuffix(" &"))[3:]
+    context = typer.main.get_group(app).commands[given[0]].make_context(given[0], given[1:])
+    assert str(context.params["out"]) == out
+    logged = words[0] in ("tune", "study")
+    assert done.watched == (script.parent / "logs" if logged else Path.cwd() / out)
+    told = dataclasses.replace(done, jobs=("7",)).text()
+    assert ("aftermap status" in told) == (not logged)
+
+
+def test_what_cannot_be_submitted_is_told_what_can() -> None:
+    with pytest.raises(UsageError, match=r"'evaluate' cannot .*train, pretrain, tune, study"):
+        am.cluster.submit(["evaluate", "w.safetensors", "--data", "c"], dry_run=True, job=JOB)
 
 
 def test_an_array_is_two_scripts(region: Path) -> None:

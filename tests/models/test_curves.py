@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from aftermap.models.damage_net import damage_codes
 from aftermap.models.curves import EDGES, STEPS, ScoreCounts
+from aftermap.models.damage_net import damage_codes
 from aftermap.models.metrics import confusion
 from hypothesis import given, settings
 from hypothesis import strategies as st

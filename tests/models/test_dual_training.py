@@ -80,7 +80,10 @@ def test_it_learns_buildings_and_levels(chips: Path, tmp_path: Path) -> None:
             losses.append(tick.loss)
 
     weights = train(
-        config(chips, tmp_path, epochs=8, steps=25, lr=0.1, chip=64, augment="none", norm_momentum=0.1), tell
+        config(
+            chips, tmp_path, epochs=8, steps=25, lr=0.1, chip=64, augment="none", norm_momentum=0.1
+        ),
+        tell,
     )
     network, card = load(weights)
     assert isinstance(network, DualHRNet)
@@ -144,3 +147,15 @@ def test_settings_that_do_not_go_together(tmp_path: Path) -> None:
         train_config({"out": "x", "loss": "dice"}, "xview2")
     with pytest.raises(UsageError, match=r"multiples of 32 px.*chip 48"):
         Segmentation(config(tmp_path, tmp_path, chip=48))
+
+
+def test_it_begins_with_weights_of_its_own_kind(chips: Path, tmp_path: Path) -> None:
+    first = train(config(chips, tmp_path / "first", loss="entropy", epochs=1), silence)
+    task = Segmentation(config(chips, tmp_path, init=str(first)))
+    wanted = load(first)[0].state_dict()
+    assert all(torch.equal(v, wanted[k]) for k, v in task.network.state_dict().items())
+    assert config(chips, tmp_path, init=str(first)).decisive()["init"] != str(first)
+    with pytest.raises(Refused, match=r"holds a network.*'width': 4.*--init"):
+        Segmentation(config(chips, tmp_path, init=str(first), width=8))
+    with pytest.raises(UsageError, match="not with both"):
+        config(chips, tmp_path, init=str(first), encoder="x")
