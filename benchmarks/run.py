@@ -24,6 +24,7 @@ import gpu
 import graph
 import growth
 import many_scenes
+import networks
 import overhead
 import peer
 import region
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "speedup": speedup,
     "distance": distance,
     "bare": bare,
+    "networks": networks,
     "gpu": gpu,
     "growth": growth,
     "tasks": tasks,
