@@ -20,7 +20,7 @@ from .network import network_kernel
 DEFAULT = "fc-siam-diff"
 """The method used when none is named; its weights come with the package."""
 
-NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet")
+NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet", "unet-grid")
 BASELINES = ("difference", "texture")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.card import Card
 from ..models.checkpoint import load
-from ..models.damage_net import DamageNet
+from ..models.damage_net import DamageNet, without_halo
 from ..scenes.errors import Refused, UsageError
 from ..scenes.layer import FULL, Layer
 from ..scenes.pair import Pair
@@ -68,8 +68,6 @@ class NetworkKernel:
 
     inputs: ClassVar[tuple[str, ...]] = ("pre", "post")
     ready: ClassVar[bool] = True
-    cut: ClassVar[int] = 0
-    margin: ClassVar[int] = 0
 
     @property
     def method(self) -> str:
@@ -124,6 +122,16 @@ class NetworkKernel:
         return 450 << 20
 
     @property
+    def cut(self) -> int:
+        """The network's; see Blending."""
+        return self._networks()[0].cut
+
+    @property
+    def margin(self) -> int:
+        """The network's; see Blending."""
+        return self._networks()[0].margin
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """All networks, of which there is mostly one."""
         return (Member(self.weights, self.card), *self.others)
@@ -174,8 +182,9 @@ class NetworkKernel:
 
     @torch.inference_mode()
     def stored(self, probabilities: np.ndarray, valid: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Layers of blended probabilities; see Blending."""
-        return self._named(self._stored(torch.from_numpy(probabilities)[None])[:, 0].numpy())
+        """Layers of blended probabilities; see Blending. What is not valid is no building."""
+        found = torch.from_numpy(probabilities * valid)[None]
+        return self._named(without_halo(self._stored(found), self.margin)[:, 0].numpy())
 
     @torch.inference_mode()
     def _run(self, work: Callable[..., Tensor], *windows: np.ndarray) -> np.ndarray:
@@ -246,8 +255,9 @@ class NetworkKernel:
     def _stored(self, probabilities: Tensor) -> Tensor:
         """Probabilities to bytes, in the order of `layers`."""
         damage = self._networks()[0].codes(probabilities, self.card.threshold)
-        if self.card.classes == 1:
-            return torch.stack([damage, _bytes(probabilities[:, 0])])
+        if self.card.classes < 5:
+            # Buildings come first where they are told, and last among the layers.
+            return torch.stack([damage, *(_bytes(x) for x in probabilities.unbind(1)[::-1])])
         shares = (probabilities[:, 2:].sum(dim=1), 1 - probabilities[:, 0])
         levels = (probabilities[:, level] for level in range(1, 5))
         return torch.stack([damage, *map(_bytes, (*shares, *levels))])
@@ -273,13 +283,19 @@ def network_kernel(
     """
     if views not in (1, 4, len(VIEWS)):
         raise UsageError(f"--views {views} is none of 1, 4 (flips) and 8 (quarter turns too).")
-    first, *others = (_member(str(file), method) for file in (weights, *ensemble))
+    network, first = _member(weights, method)
+    others = [_member(str(file), method)[1] for file in ensemble]
     for other in others:
         _check_together(first, other)
     cards = [member.card for member in (first, *others)]
     window = max((card.window for card in cards), key=lambda window: window.halo)
     if halo is not None:
         window = Window(window.core, halo, window.blended)
+    if window.blended and network.margin > window.core - window.halo:
+        raise Refused(
+            f"--halo {window.halo} is too wide for cores of {window.core} px: {method} needs "
+            f"{network.margin} px beside it. Leave it out."
+        )
     for card in cards:
         if window.halo % card.stride or window.core % card.stride:
             raise Refused(
@@ -294,12 +310,12 @@ def network_kernel(
     )
 
 
-def _member(weights: str, method: str) -> Member:
+def _member(weights: str, method: str) -> tuple[DamageNet, Member]:
     path = str(Path(weights).absolute())
     network, card = load(path, method=method)
     if not isinstance(network, DamageNet):
         raise Refused(f"{path} holds {card.network}, which finds no damage between two images.")
-    return Member(path, card)
+    return network, Member(path, card)
 
 
 def _check_together(first: Member, other: Member) -> None:

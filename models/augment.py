@@ -104,15 +104,20 @@ class PaperAugment:
 
 @dataclass(frozen=True)
 class XView2Augment:
-    """Paper 002, section 3: each flip with probability one half, a turn, and a scale of 0.8 to 1.2."""
+    """Paper 002, section 3: each flip with probability one half, a turn, and a scale of 0.8 to 1.2.
+
+    Paper 004 does the same, but says nothing of how much it scales.
+    """
 
     quarters: bool = False
-    """A quarter turn with probability one half, as in the published code; the paper turns freely."""
+    """A quarter turn with probability one half, as in the published code; the papers turn freely."""
+    seek: int = 1
+    """Number of crops drawn, of which the one with most buildings is taken."""
 
     def draw(self, chip: Chip, size: int, key: Sequence[int]) -> Chip:
         """See Augmenter; pixels that are black in either image are left out of the labels."""
         rng = _generator(key)
-        centre = _centre(chip.codes, size, 1, rng)
+        centre = _centre(chip.codes, size, self.seek, rng, least=1)
         flips = np.diag(rng.choice([-1.0, 1.0], 2))
         scale = np.exp(rng.uniform(np.log(0.8), np.log(1.2)))
         quarter, turn = rng.integers(2), rng.uniform(-np.pi, np.pi)
@@ -138,6 +143,7 @@ AUGMENTERS: dict[str, Augmenter] = {
     "paper-apart": PAPER_APART,
     "xview2": XView2Augment(),
     "xview2-code": XView2Augment(quarters=True),
+    "amatrice": XView2Augment(seek=2),
     "none": PLAIN,
 }
 """By the names that a training knows; "auto" depends on the source of the chips."""
@@ -168,8 +174,13 @@ def _cut(chip: Chip, matrix: np.ndarray, centre: np.ndarray, slip: np.ndarray, s
     return replace(chip, pre=pre, post=post, codes=codes)
 
 
-def _centre(codes: np.ndarray, size: int, seek: int, rng: np.random.Generator) -> np.ndarray:
-    """Row and column of a crop's centre, px; where the chip allows, the crop lies inside."""
+def _centre(
+    codes: np.ndarray, size: int, seek: int, rng: np.random.Generator, least: int = 2
+) -> np.ndarray:
+    """Row and column of a crop's centre, px; where the chip allows, the crop lies inside.
+
+    Of `seek` places that with most pixels of a code of `least` or more.
+    """
     half = (size - 1) / 2
     low = np.minimum(half, (np.array(codes.shape) - 1) / 2)
     high = np.maximum(np.array(codes.shape) - 1 - half, (np.array(codes.shape) - 1) / 2)
@@ -179,9 +190,9 @@ def _centre(codes: np.ndarray, size: int, seek: int, rng: np.random.Generator) -
         centre = low + rng.integers(0, (high - low).astype(int) + 1).astype(float)
         top, left = (max(0, int(place - half)) for place in centre)
         part = codes[top : top + size : 4, left : left + size : 4]
-        damage = int(np.count_nonzero((part >= 2) & (part != NOT_ANALYSED)))
-        if damage > most:
-            best, most = centre, damage
+        sought = int(np.count_nonzero((part >= least) & (part != NOT_ANALYSED)))
+        if sought > most:
+            best, most = centre, sought
     return best
 
 

@@ -29,6 +29,8 @@ class Batch:
     """bool (n): whether each shows damage."""
     names: tuple[str, ...] = ()
     """What the chips are called."""
+    inputs: tuple[str, ...] = ("pre", "post")
+    """The images that a network looks at."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -40,8 +42,8 @@ class Batch:
         )
         size = len(self) // parts
         return [
-            Batch(pre, post, codes, damaged, self.names[i * size : (i + 1) * size])
-            for i, (pre, post, codes, damaged) in enumerate(tensors)
+            Batch(*four, self.names[i * size : (i + 1) * size], self.inputs)
+            for i, four in enumerate(tensors)
         ]
 
 
@@ -55,19 +57,19 @@ def normalised(
     return (x - m) / s
 
 
-def seen(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Before and after of a batch as networks see them: normalised, and zero where either is black.
+def seen(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+    """The `inputs` of a batch as networks see them: normalised, and zero where before or after is black.
 
     Zero is the mean colour; the engine gives networks the same where a raster has no data.
     """
     pre, post = batch.pre.to(device), batch.post.to(device)
     valid = pre.any(dim=1, keepdim=True) & post.any(dim=1, keepdim=True)
-    first, second = (normalised(x, IMAGENET_MEAN, IMAGENET_STD) * valid for x in (pre, post))
-    return first, second
+    images = {"pre": pre, "post": post}
+    return tuple(normalised(images[k], IMAGENET_MEAN, IMAGENET_STD) * valid for k in batch.inputs)
 
 
-def stacked(chips: Sequence[Chip]) -> Batch:
-    """Chips of one size as one batch."""
+def stacked(chips: Sequence[Chip], inputs: tuple[str, ...] = ("pre", "post")) -> Batch:
+    """Chips of one size as one batch, for a network that looks at these of their images."""
     pre, post = (np.stack([getattr(c, name) for c in chips]) for name in ("pre", "post"))
     codes = np.stack([c.codes for c in chips])
     return Batch(
@@ -76,16 +78,23 @@ def stacked(chips: Sequence[Chip]) -> Batch:
         torch.from_numpy(codes),
         torch.tensor([c.shows_damage for c in chips]),
         tuple(c.name for c in chips),
+        inputs,
     )
 
 
 def batches(
-    draw: Callable[[int], Chip], batch: int, steps: int, workers: int, part: range | None = None
+    draw: Callable[[int], Chip],
+    batch: int,
+    steps: int,
+    workers: int,
+    part: range | None = None,
+    inputs: tuple[str, ...] = ("pre", "post"),
 ) -> Iterator[Batch]:
     """The batches of one epoch, in order, whatever `workers` is.
 
     `draw` gives the chip at a place of the epoch; place k is number k % batch of batch k // batch.
-    `part` takes only these numbers of each batch, where several processes share it.
+    `part` takes only these numbers of each batch, where several processes share it. `inputs` are the
+    images that the network looks at.
 
     Threads suffice: reading, resampling and filtering happen outside of Python's lock. At most
     `workers` + 1 batches are in memory.
@@ -95,7 +104,7 @@ def batches(
         places = range(step * batch, (step + 1) * batch)
         if part is not None:
             places = places[part.start : part.stop]
-        return stacked([draw(place) for place in places])
+        return stacked([draw(place) for place in places], inputs)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="chips")
     waiting: deque[Future[Batch]] = deque()

@@ -32,6 +32,26 @@ def criterion(config: TrainConfig, logits: Tensor, codes: Tensor) -> Tensor:
     return (iou if config.loss == "iou" else dice)(logits[:, 0], damaged, valid=valid)
 
 
+def scene_criterion(config: TrainConfig, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """The configured loss of a network of one image; tensors of one shape, see `SceneNet.labels`."""
+    if config.method == "unet-footprints":
+        return footprint_loss(logits, target, known, config.loss == "bce-dice")
+    return bce(logits, target, config.pos_weight, known)
+
+
+def footprint_loss(logits: Tensor, target: Tensor, known: Tensor, by_dice: bool = False) -> Tensor:
+    """Cross-entropy plus the overlap that is missed, over all known pixels of a batch together.
+
+    Tensors of one shape: fp32, target 0-1, bool. The overlap is
+    IoU, or with `by_dice` Dice, smoothed by 1. Nothing known gives a 0 that still has a gradient. Paper 004 names no loss; these are the usual
+    ones of the library that it is built on.
+    """
+    if not known.any():
+        return logits.sum() * 0
+    missed = (dice if by_dice else iou)(logits, target, valid=known)
+    return bce(logits, target, valid=known) + missed
+
+
 def buildings_and_levels(
     logits: Tensor,
     codes: Tensor,

@@ -1,9 +1,10 @@
-"""What every network that finds damage between two images has in common."""
+"""What every network that makes maps of rasters has in common: of two images, or of one."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,16 @@ DAMAGED = 5
 """The code that a one-class network writes above its threshold: damaged, level not graded."""
 
 
-class DamageNet(nn.Module):
-    """Before and after in, logits out; how these become probabilities and damage codes."""
+class RasterNet(nn.Module):
+    """Images in, logits out; how these become probabilities and codes."""
 
+    inputs: ClassVar[tuple[Literal["pre", "post"], ...]]
+    """The images that it looks at, in the order in which it takes them."""
     classes: int
-    """Channels of probabilities: 1 (damage), or 5 (background and four levels)."""
+    """Channels of probabilities."""
+    probabilities: Callable[..., Tensor]
+    """From normalised images (n, bands, h, w), as many as `inputs`, to probabilities (n, classes, h, w),
+    fp32. A further `halo`, px, is left out on each side; 0 leaves out nothing."""
 
     @property
     @abstractmethod
@@ -34,6 +40,26 @@ class DamageNet(nn.Module):
     def window(self, core: int | None = None, halo: int | None = None) -> Window:
         """The window of a raster to use it with; what is None is the network's own choice, px."""
 
+    def codes(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+        """Codes (n, h, w), uint8, of probabilities (n, classes, h, w); `threshold` is for one class.
+
+        See `damage_codes`, which networks may refine.
+        """
+        return damage_codes(probabilities, threshold)
+
+
+class DamageNet(RasterNet):
+    """Finds damage between two images.
+
+    Classes are 1 (damage), 2 (buildings, and damage within them) or 5 (background and four levels).
+    """
+
+    inputs = ("pre", "post")
+    cut: ClassVar[int] = 0
+    """How many of the last classes do not fade where windows overlap."""
+    margin: ClassVar[int] = 0
+    """Pixels around a pixel that its code depends on, beside its own probabilities."""
+
     @abstractmethod
     def probabilities(self, pre: Tensor, post: Tensor, halo: int = 0) -> Tensor:
         """From normalised images (n, bands, h, w) to probabilities (n, classes, h, w), fp32.
@@ -41,12 +67,29 @@ class DamageNet(nn.Module):
         Five classes sum to 1: background, then levels 1 to 4. `halo` px are left out on each side.
         """
 
-    def codes(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-        """Damage codes (n, h, w), uint8, of probabilities (n, classes, h, w).
 
-        `threshold` is for one class. See `damage_codes`, which networks may refine.
+class SceneNet(RasterNet):
+    """Says one thing of one image: how probable it is, and whether it is so."""
+
+    classes = 1
+
+    @abstractmethod
+    def probabilities(self, image: Tensor, halo: int = 0) -> Tensor:
+        """From a normalised image (n, bands, h, w) to probabilities (n, 1, h, w), fp32.
+
+        `halo` px are left out on each side.
         """
-        return damage_codes(probabilities, threshold)
+
+    @abstractmethod
+    def labels(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` should say where damage codes (n, h, w) are true, 0-1, and where that is known.
+
+        fp32 and bool, both in the shape of what `forward` gives.
+        """
+
+    @abstractmethod
+    def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin the encoder with the tensors of a timm checkpoint; UsageError where they do not fit."""
 
 
 def damage_codes(probabilities: Tensor, threshold: float = 0.5) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ..scenes.legend import UNGRADED
@@ -16,7 +17,7 @@ from .batches import seen, stacked
 from .building_score import building_counts
 from .chips.chip import Chip
 from .curves import ScoreCounts
-from .damage_net import DamageNet
+from .damage_net import DamageNet, RasterNet
 from .losses import IGNORE
 from .metrics import DAMAGED, LEVELS, Confusion, XView2Counts, confusion, xview2_counts
 
@@ -134,24 +135,31 @@ class Prediction:
 
 
 def predict_chip(network: DamageNet, chip: Chip, threshold: float = 0.5) -> Prediction:
-    """Run a network on one chip of any size, in fp32 on the network's device.
+    """Run a network on one chip of any size; see `probability_map`.
+
+    `threshold` is for one class (strictly above it is damaged); levels are the largest
+    probability's.
+    """
+    found = probability_map(network, chip)
+    probability = found[0, 0] if network.classes == 1 else found[0, 2:].sum(dim=0)
+    codes = network.codes(found, threshold)[0]
+    return Prediction(probability.cpu().numpy(), codes.cpu().numpy())
+
+
+def probability_map(network: RasterNet, chip: Chip) -> Tensor:
+    """A network's probabilities of one chip of any size (1, classes, h, w), fp32, on its device.
 
     The chip is padded to a multiple of the network's stride with the mean colour, as the engine
-    pads a raster. `threshold` is for one class (strictly above it is damaged); levels are the
-    largest probability's.
+    pads a raster.
     """
     device = next(network.parameters()).device
     height, width = chip.codes.shape
     pad = (0, -width % network.stride, 0, -height % network.stride)
-    batch = stacked([chip])
-    pre, post = (functional.pad(x, pad) for x in seen(batch, device))
+    images = (functional.pad(x, pad) for x in seen(stacked([chip], network.inputs), device))
     # Otherwise GPUs convolve in a narrower precision, and not always by the same kernel.
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), exact:
-        found = network.eval().probabilities(pre, post)[..., :height, :width]
-        probability = found[0, 0] if network.classes == 1 else found[0, 2:].sum(dim=0)
-        codes = network.codes(found, threshold)[0]
-    return Prediction(probability.cpu().numpy(), codes.cpu().numpy())
+        return network.eval().probabilities(*images)[..., :height, :width]
 
 
 def evaluate_chips(network: DamageNet, chips: Iterable[Chip], threshold: float = 0.5) -> Evaluation:

@@ -10,46 +10,47 @@ from torch import Tensor
 
 from ..scenes.errors import UsageError
 from .change import ChangeNet, receptive_field
-from .damage_net import DamageNet
+from .damage_net import RasterNet
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""Normalised before and after (n, c, h, w) to damage codes (n, h, w), uint8."""
+Predict = Callable[..., Tensor]
+"""Normalised images (n, c, h, w), as many as a network takes, to codes (n, h, w), uint8."""
 
 
-def predictor(network: DamageNet, threshold: float = 0.5) -> Predict:
-    """A network as a function to damage codes, in the precision of its weights."""
+def predictor(network: RasterNet, threshold: float = 0.5) -> Predict:
+    """A network as a function to codes, in the precision of its weights."""
     dtype = next(network.parameters()).dtype
 
-    def predict(pre: Tensor, post: Tensor) -> Tensor:
+    def predict(*images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return network.codes(network.probabilities(pre.to(dtype), post.to(dtype)), threshold)
+            found = network.probabilities(*(image.to(dtype) for image in images))
+            return network.codes(found, threshold)
 
     return predict
 
 
 def flip_rate(
-    reference: Predict, candidate: Predict, pairs: Iterable[tuple[Tensor, Tensor]]
+    reference: Predict, candidate: Predict, examples: Iterable[tuple[Tensor, ...]]
 ) -> float:
-    """Share of pixels to which two predictors give different codes, over all pairs, 0-1."""
+    """Share of pixels to which two predictors give different codes, over all examples, 0-1."""
     changed = total = 0
-    for pre, post in pairs:
-        differs = reference(pre, post) != candidate(pre, post)
+    for images in examples:
+        differs = reference(*images) != candidate(*images)
         changed += int(differs.sum())
         total += differs.numel()
     return changed / total if total else 0.0
 
 
 def bf16_flip_rate(
-    network: DamageNet, pairs: Iterable[tuple[Tensor, Tensor]], threshold: float = 0.5
+    network: RasterNet, examples: Iterable[tuple[Tensor, ...]], threshold: float = 0.5
 ) -> float:
     """Share of pixels whose code differs between fp32 and bf16 weights and activations."""
     narrow = copy.deepcopy(network).to(torch.bfloat16)
-    return flip_rate(predictor(network, threshold), predictor(narrow, threshold), pairs)
+    return flip_rate(predictor(network, threshold), predictor(narrow, threshold), examples)
 
 
 def halo_flip_rate(
     network: ChangeNet,
-    pairs: Iterable[tuple[Tensor, Tensor]],
+    pairs: Iterable[tuple[Tensor, ...]],
     halo: int,
     core: int,
     threshold: float = 0.5,

@@ -53,8 +53,8 @@ class Task(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """Called with normalised before and after (n, 3, h, w); gives a tensor with one row per
-        crop, or per two of them. Several maps of one size become the channels of one tensor."""
+        """Called with normalised images (n, 3, h, w), the `inputs` of its batches; gives a tensor with
+        one row per crop, or per two of them. Several maps of one size become the channels of one tensor."""
         ...
 
     def groups(self) -> list[dict[str, Any]]:
@@ -289,9 +289,9 @@ def device_of(config: LoopConfig, ranks: Ranks) -> torch.device:
 
 
 def _forward(shared: nn.Module, batch: Batch, device: torch.device, narrow: bool) -> Tensor:
-    pre, post = seen(batch, device)
+    images = seen(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
-        outputs = shared(pre, post)
+        outputs = shared(*images)
     if isinstance(outputs, tuple):
         outputs = torch.cat(outputs, dim=1)
     return outputs.float()

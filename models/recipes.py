@@ -16,8 +16,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SYNTHETIC = "synthetic"
 """The source of chips that is no folder."""
 
-Loss = Literal["auto", "levels", "levels-lovasz", "dice", "iou", "bce", "lovasz", "entropy"]
-Augmentation = Literal["auto", "paper", "paper-apart", "xview2", "xview2-code", "none"]
+Loss = Literal[
+    "auto", "levels", "levels-lovasz", "dice", "iou", "bce", "lovasz", "entropy", "bce-jaccard",
+    "bce-dice",
+]  # fmt: skip
+Augmentation = Literal[
+    "auto", "paper", "paper-apart", "xview2", "xview2-code", "amatrice", "none"
+]  # fmt: skip
 Schedule = Literal["cosine", "constant", "poly"]
 Optimizer = Literal["adamw", "sgd"]
 Freeze = Literal["no", "all", "weights"]
@@ -26,8 +31,13 @@ _LOSSES: dict[int | str, tuple[str, ...]] = {
     1: ("dice", "iou", "bce"),
     5: ("levels", "levels-lovasz"),
     "dual-hrnet": ("lovasz", "entropy"),
+    "unet-footprints": ("bce-jaccard", "bce-dice"),
+    "grid-classifier": ("bce",),
 }
-"""What goes with a number of classes, or with Dual-HRNet."""
+"""What goes with a number of classes, or with a network; the first is what "auto" stands for."""
+
+BACKBONE = {"unet-footprints": "efficientnet-b5", "grid-classifier": "resnet34"}
+"""The encoders of paper 004, by network."""
 
 _FREE = {"out", "cache", "workers", "minutes", "tensorboard", "training_data", "licence"}
 """What may differ when a training goes on: it does not decide the weights."""
@@ -64,6 +74,8 @@ class LoopConfig:
     """Size of a network of paper 001."""
     width: int = 32
     """Channels of Dual-HRNet's finest branch."""
+    backbone: str | None = None
+    """Encoder of a network of paper 004, such as "resnet34"; None is that of the paper."""
     stem: str = "canonical"
     """How Dual-HRNet begins; see HRNet."""
     data: tuple[str, ...] = (SYNTHETIC,)
@@ -76,7 +88,7 @@ class LoopConfig:
     augment: Augmentation = "auto"
     """How chips are changed: "paper" as in paper 001, "paper-apart" with separate light for before
     and after and some misregistration, "xview2" as in paper 002 and "xview2-code" as in its
-    published code, "auto" strongly for synthetic scenes and mildly for others."""
+    published code, "amatrice" as in paper 004, "auto" strongly for synthetic scenes and mildly for others."""
     epochs: int = 12
     steps: int | None = None
     """Optimiser steps per epoch; None: as many as the chips fill once."""
@@ -184,14 +196,15 @@ class TrainConfig(LoopConfig):
     """How fast BatchNorm's statistics follow the batches; None is the network's own. That of
     Dual-HRNet, 0.01, is too slow for a few hundred steps."""
     loss: Loss = "auto"
-    """"auto" takes "levels" for five classes, "dice" for one and "lovasz" for Dual-HRNet; of the
-    latter "entropy" is the alternative that paper 002 rejects."""
+    """"auto" takes "levels" for five classes, "dice" for one, "lovasz" for Dual-HRNet, "bce-jaccard"
+    for footprints and "bce" for grid cells; "entropy" is the alternative that paper 002 rejects."""
     pos_weight: float | None = None
     """Weight of damaged pixels in the loss "bce"; the code of paper 001 has 16.2578."""
     class_weights: tuple[float, ...] | None = None
     """Weights of the cross-entropy of "levels", one per class, or of Dual-HRNet's four levels."""
     encoder: str | None = None
-    """File of a pre-trained encoder to begin with; for Dual-HRNet timm's hrnet_w32."""
+    """File of a pre-trained encoder to begin with; for Dual-HRNet timm's hrnet_w32, for
+    the networks of paper 004 timm's file of the backbone."""
     init: str | None = None
     """Weights of the same network to begin with, instead of random ones."""
     freeze: Freeze = "no"
@@ -218,13 +231,17 @@ class TrainConfig(LoopConfig):
                 f"Networks tell 1 class apart (damaged or not) or 5 (background and four levels); "
                 f"got {self.classes}. Change --classes."
             )
+        if self.method in BACKBONE and self.classes != 1:
+            raise UsageError(
+                f"{self.method} says one thing of an image; got classes={self.classes}. Give --classes 1."
+            )
         dual = self.method == "dual-hrnet"
         if dual and self.classes != 5:
             raise UsageError(
                 f"dual-hrnet tells background and four levels apart; got classes={self.classes}. "
                 f"Leave out --classes."
             )
-        losses = _LOSSES["dual-hrnet" if dual else self.classes]
+        losses = _LOSSES[self.method if self.method in _LOSSES else self.classes]
         if self.loss != "auto" and self.loss not in losses:
             raise UsageError(
                 f"The loss {self.loss!r} does not go with {self.method} of {self.classes} classes. "

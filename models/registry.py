@@ -11,12 +11,17 @@ import torch
 from ..scenes.errors import UsageError
 from .change import ChangeNet
 from .dual_hrnet import DualHRNet
+from .unet import GridClassifier, UNetFootprints
+from .unet_grid import UNetGrid
 
 NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "fc-ef": partial(ChangeNet, "ef"),
     "fc-siam-conc": partial(ChangeNet, "conc"),
     "fc-siam-diff": partial(ChangeNet, "diff"),
     "dual-hrnet": DualHRNet,
+    "unet-footprints": UNetFootprints,
+    "grid-classifier": GridClassifier,
+    "unet-grid": UNetGrid,
 }
 """Name of a network to the call that makes it; a new network is one more line here."""
 
@@ -27,6 +32,8 @@ def build(name: str, **options: Any) -> torch.nn.Module:
     The networks of paper 001 ("fc-ef", "fc-siam-conc", "fc-siam-diff") take `size` ("small",
     "medium", "large", "daudt"), `classes` (1 or 5), `in_channels` and `dropout`; see `ChangeNet`.
     That of paper 002 ("dual-hrnet") takes `width` and `stem`; see `DualHRNet`.
+    Those of paper 004 look at one image each: "unet-footprints" and "grid-classifier" take `encoder`,
+    a backbone's name, and the latter `cell`; see `UNetFootprints` and `GridClassifier`.
     Raises UsageError for an unknown name or option.
     """
     if name not in NETWORKS:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ..scenes.errors import Refused
+from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEVELS, entry
 from .augment import AUGMENTERS, FOLDER, PLAIN, Augment, Augmenter, recolour
 from .chips.chip import Chip, Chips
 from .chips.chipset import ChipSet
 from .chips.mixture import Mixture, Source
 from .chips.open import open_chips
-from .chips.parts import main_parts
+from .chips.parts import main_parts, shares_of
 from .chips.synthetic import SyntheticChips
 from .metrics import DAMAGED
 from .recipes import SYNTHETIC, LoopConfig, SyntheticRecipe, TrainConfig
@@ -31,6 +32,8 @@ class Sources:
     train: Mixture
     validation: tuple[Chips, ...]
     """One set per source."""
+    parts: Mapping[str, Sequence[Chips]]
+    """All that the sources were divided into, by name."""
 
 
 def training_sources(config: TrainConfig) -> Sources:
@@ -41,12 +44,15 @@ def training_sources(config: TrainConfig) -> Sources:
     """
     if config.validation is None:
         parts = [source_parts(name, config) for name in config.data]
-        found, held = ([part[which] for part in parts] for which in ("train", "validation"))
+        named = {
+            which: [part[which] for part in parts] for which in ("train", "validation", "test")
+        }
     else:
         found = [_whole(name, config) for name in config.data]
-        held = [_whole(config.validation, config)]
-    _check_classes({"train": found, "validation": held}, config.classes)
-    return Sources(mixture(found, config), tuple(held))
+        named = {"train": found, "validation": [_whole(config.validation, config)]}
+    for which in ("train", "validation"):
+        _check_codes(which, named[which], config)
+    return Sources(mixture(named["train"], config), tuple(named["validation"]), named)
 
 
 def _whole(name: str, config: TrainConfig) -> Chips:
@@ -60,7 +66,7 @@ def source_parts(name: str, config: TrainConfig) -> Mapping[str, Chips]:
     """Training, validation and test part of a source."""
     if name == SYNTHETIC:
         return synthetic_parts(config.synthetic, config.scenes)
-    return main_parts(open_chips(name, config.classes), config.intact)
+    return main_parts(open_chips(name, config.classes), config.intact, shares_of(config.method))
 
 
 def synthetic_parts(recipe: SyntheticRecipe, cache: Path) -> dict[str, Chips]:
@@ -111,6 +117,12 @@ class Exam:
     def _chip(self, chips: Chips, index: int) -> Chip:
         chip = chips.chip(index)
         height, width = (side // self.stride * self.stride for side in chip.codes.shape)
+        if not height * width:
+            raise Refused(
+                f"The validation chip {chip.name!r} has {'×'.join(map(str, chip.codes.shape))} px, and "
+                f"this network looks at {self.stride} px or more. Give larger chips to --data, or "
+                f"another --chip."
+            )
         pre, post = (np.array(x[:, :height, :width]) for x in (chip.pre, chip.post))
         codes = np.array(chip.codes[:height, :width])
         rng = np.random.default_rng([self.seed, 2**31, index])
@@ -122,22 +134,30 @@ def _augmenter(name: str, config: LoopConfig) -> Augmenter:
     return AUGMENTERS.get(config.augment) or (Augment() if name == SYNTHETIC else FOLDER)
 
 
-def _check_classes(parts: Mapping[str, Sequence[Chips]], classes: int) -> None:
-    """Refuse where a class does not occur: it could not be learnt, or nothing said how well it is."""
-    for name, sources in parts.items():
-        sets = [chips for chips in sources if isinstance(chips, ChipSet)]
-        if len(sets) < len(sources):
-            continue  # synthetic towns have buildings of all levels
-        found = frozenset().union(*(chips.values for chips in sets))
-        if classes == 1:
-            missing = [] if found & set(DAMAGED) else ["damage"]
-        else:
-            missing = [f"{c} ({entry(c).name})" for c in LEVELS if c not in found]
-        if missing:
-            chips = sum(len(part) for part in sets)
-            raise Refused(
-                f"The {name} part of {', '.join(part.source for part in sets)} ({chips} chips) "
-                f"holds the codes {', '.join(map(str, sorted(found)))}: no {', '.join(missing)}. "
-                f"Give more chips, other splits in places.csv, synthetic scenes beside them "
-                f"(--data synthetic)" + (", or train with --classes 1." if classes == 5 else ".")
-            )
+def _check_codes(part: str, sources: Sequence[Chips], config: TrainConfig) -> None:
+    """Refuse where what is to be learnt does not occur, or nothing would say how well it is."""
+    sets = [chips for chips in sources if isinstance(chips, ChipSet)]
+    if len(sets) < len(sources):
+        return  # synthetic towns have buildings of all levels
+    found: frozenset[int] = frozenset().union(*(chips.values for chips in sets))
+    missing = _missing(found, config)
+    if missing:
+        count = sum(map(len, sets))
+        raise Refused(
+            f"The {part} part of {', '.join(chips.source for chips in sets)} ({count} chips) "
+            f"holds the codes {', '.join(map(str, sorted(found)))}: no {', '.join(missing)}. "
+            f"Give more chips, other splits in places.csv, synthetic scenes beside them "
+            f"(--data synthetic)" + (", or train with --classes 1." if config.classes == 5 else ".")
+        )
+
+
+def _missing(found: frozenset[int], config: TrainConfig) -> list[str]:
+    """What is to be learnt and does not occur among damage codes, in words."""
+    if config.classes == 5:
+        return [f"{c} ({entry(c).name})" for c in LEVELS if c not in found]
+    wanted = {"damage": bool(found & set(DAMAGED))}
+    if config.method == "unet-footprints":
+        wanted = {"buildings": bool(found - {0, NOT_ANALYSED})}
+    if config.method == "grid-classifier":
+        wanted |= {"undamaged buildings (code 1)": 1 in found}
+    return [name for name, there in wanted.items() if not there]

@@ -1,4 +1,4 @@
-"""Training a change network to find damage, from scratch or from a pre-trained encoder."""
+"""Training a network to find damage or buildings, from scratch or from a pre-trained encoder."""
 
 from __future__ import annotations
 
@@ -12,26 +12,36 @@ from torch import Tensor, nn
 
 from ..scenes.errors import Refused, UsageError
 from ..scenes.plan import Window
+from .amatrice import check_alike, scene_counts, scene_metrics
 from .batches import Batch, batches, seen, stacked
 from .card import MAX_FLIP_RATE, Card
 from .change import ChangeNet, receptive_field
 from .checkpoint import SUFFIX, load, read_tensors, save
 from .chips.chip import Chip
-from .criterion import criterion
-from .damage_net import DamageNet
+from .chips.chipset import ChipSet
+from .criterion import criterion, scene_criterion
+from .damage_net import DamageNet, RasterNet, SceneNet
 from .dual_hrnet import DualHRNet
 from .encoder import load_encoder
 from .evaluation import evaluate_chips
 from .fidelity import bf16_flip_rate, halo_flip_rate
 from .loop import Tick, batch_norms, begin, device_of, learn, print_progress, silence
 from .ranks import Ranks
-from .recipes import IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, LoopConfig, TrainConfig
+from .recipes import BACKBONE, IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, LoopConfig, TrainConfig
 from .registry import build
 from .sources import Exam, training_sources
 from .state import Progress
+from .unet import GridClassifier
 
 MEASURED = 8
 """Validation chips on which the cost of bf16 and of halos is measured."""
+
+_BUILDINGS = {"buildings": "of the pixels are buildings"}
+SHARES = {
+    "unet-footprints": _BUILDINGS,
+    "grid-classifier": _BUILDINGS | {"damaged": "of the building pixels are damaged"},
+}
+"""What must be alike in the parts of chips for the networks of paper 004; see `check_alike`."""
 
 
 def train(
@@ -64,7 +74,7 @@ def train(
             save(
                 target,
                 network.cpu(),
-                _card(config, network, segmentation.exam.few(MEASURED), learnt.run),
+                _card(segmentation, learnt.run),
             )
             load(
                 target, method=config.method, classes=config.classes
@@ -74,7 +84,7 @@ def train(
 
 
 class Segmentation:
-    """The task of finding damage pixel by pixel; see `loop.Task`."""
+    """The task of finding damage or buildings, pixel by pixel or cell by cell; see `loop.Task`."""
 
     def __init__(self, config: TrainConfig, leads: bool = True) -> None:
         self.config = config
@@ -93,6 +103,11 @@ class Segmentation:
         self.chips = sources.train
         held = sources.validation if leads else ()
         self.exam = Exam(held, config.seed, self.network.stride)
+        self.mix: dict[str, float] = {}
+        """Of each part of the chips what share of it shows what; for paper 004, which asks for it."""
+        every = [chips for part in sources.parts.values() for chips in part]
+        if config.method in SHARES and leads and all(isinstance(c, ChipSet) for c in every):
+            self.mix = check_alike(sources.parts, SHARES[config.method])
 
     def groups(self) -> list[dict[str, Any]]:
         """Encoder and the rest, each with its learning rate."""
@@ -111,7 +126,8 @@ class Segmentation:
             return self.chips.draw(chosen[place], config.chip, (config.seed, epoch, place))
 
         part = ranks.part(config.batch)
-        return batches(draw, config.batch, steps, config.workers, part)
+        inputs = self.network.inputs
+        return batches(draw, config.batch, steps, config.workers, part, inputs)
 
     def learn(self) -> None:
         """Training mode; a frozen encoder stays as it is used."""
@@ -122,11 +138,18 @@ class Segmentation:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The configured loss of logits against damage codes."""
-        return criterion(self.config, outputs, batch.codes.to(outputs.device))
+        codes = batch.codes.to(outputs.device)
+        if isinstance(self.network, SceneNet):
+            return scene_criterion(self.config, outputs, *self.network.labels(codes))
+        return criterion(self.config, outputs, codes)
 
     def examine(self) -> dict[str, float]:
         """Metrics on the validation chips."""
-        return evaluate_chips(self.network, self.exam).metrics()
+        if isinstance(self.network, DamageNet):
+            return evaluate_chips(self.network, self.exam).metrics()
+        assert isinstance(self.network, SceneNet)
+        score = "f1" if isinstance(self.network, GridClassifier) else "iou"
+        return scene_metrics(scene_counts(self.network, self.exam), score)
 
 
 def parameter_groups(
@@ -149,10 +172,10 @@ def parameter_groups(
     ]
 
 
-def network_of(config: TrainConfig) -> DamageNet:
+def network_of(config: TrainConfig) -> RasterNet:
     """The network that a configuration names, with random weights; UsageError for sizes that do not fit."""
     network = build(config.method, **_options(config))
-    if not isinstance(network, DamageNet):
+    if not isinstance(network, RasterNet):
         raise UsageError(f"{config.method!r} is not trained by this command.")
     window = network.window(config.core, config.halo)
     if any(side % network.stride for side in (config.chip, window.core, window.halo)):
@@ -164,7 +187,7 @@ def network_of(config: TrainConfig) -> DamageNet:
     return network
 
 
-def _begin_with(file: str, network: DamageNet, config: TrainConfig) -> None:
+def _begin_with(file: str, network: RasterNet, config: TrainConfig) -> None:
     """Give a network the weights of an earlier training of the same one."""
     trained, card = load(file, method=config.method)
     known = {k: v for k, v in card.options.items() if k != "dropout"}
@@ -174,37 +197,39 @@ def _begin_with(file: str, network: DamageNet, config: TrainConfig) -> None:
     network.load_state_dict(trained.state_dict())
 
 
-def _load_encoder(file: str, network: DamageNet, method: str) -> None:
-    if isinstance(network, DualHRNet):
-        try:
-            network.load_bodies(read_tensors(file, "--encoder"))
-        except UsageError as error:
-            raise Refused(f"{file} cannot be the encoder: {error} Change --encoder.") from None
-    else:
-        assert isinstance(network, ChangeNet)
+def _load_encoder(file: str, network: RasterNet, method: str) -> None:
+    if isinstance(network, ChangeNet):
         load_encoder(file, network, method)
+        return
+    assert isinstance(network, (DualHRNet, SceneNet))
+    begin = network.load_bodies if isinstance(network, DualHRNet) else network.load_encoder
+    try:
+        begin(read_tensors(file, "--encoder"))
+    except UsageError as error:
+        raise Refused(f"{file} cannot be the encoder: {error} Change --encoder.") from None
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
     if config.method == "dual-hrnet":
         return {"width": config.width, "stem": config.stem}
+    if config.method in BACKBONE:
+        cell = {"cell": config.chip} if config.method == "grid-classifier" else {}
+        return {"encoder": config.backbone or BACKBONE[config.method]} | cell
     return {"size": config.size, "classes": config.classes, "dropout": config.dropout}
 
 
-def _tensors(chip: Chip) -> tuple[Tensor, Tensor]:
-    return seen(stacked([chip]), torch.device("cpu"))
-
-
-def _card(config: TrainConfig, network: DamageNet, exam: list[Chip], run: Progress) -> Card:
+def _card(task: Segmentation, run: Progress) -> Card:
     """The card of the best weights, with the measured cost of bf16 and of the halo."""
-    network.eval()
+    config, network = task.config, task.network.eval()
     window = network.window(config.core, config.halo)
-    pairs = [_tensors(chip) for chip in exam]
-    flips = bf16_flip_rate(network, pairs)
+    cpu = torch.device("cpu")
+    examples = [seen(stacked([chip], network.inputs), cpu) for chip in task.exam.few(MEASURED)]
     scores = dict(run.history[run.best_epoch - 1])
+    threshold = scores.pop("threshold", 0.5)
+    flips = bf16_flip_rate(network, examples, threshold)
     halo_flips = None
     if isinstance(network, ChangeNet):
-        halos = _halo_flip_rates(network, window, pairs)
+        halos = _halo_flip_rates(network, window, examples)
         halo_flips = halos.pop(window.halo, None)
         scores |= {f"halo_{halo}_flip_rate": rate for halo, rate in halos.items()}
     data = " and ".join(
@@ -226,22 +251,23 @@ def _card(config: TrainConfig, network: DamageNet, exam: list[Chip], run: Progre
         stride=network.stride,
         flip_rate=flips,
         halo_flip_rate=halo_flips,
+        threshold=threshold,
         training_data=config.training_data or f"Trained by aftermap on {data}.",
         licence=config.licence,
-        metrics={"best_epoch": run.best_epoch, **scores},
+        metrics={"best_epoch": run.best_epoch, **scores, **task.mix},
     )
     return replace(card, precision="bf16") if flips <= MAX_FLIP_RATE else card
 
 
 def _halo_flip_rates(
-    network: ChangeNet, window: Window, pairs: list[tuple[Tensor, Tensor]]
+    network: ChangeNet, window: Window, pairs: list[tuple[Tensor, ...]]
 ) -> dict[int, float]:
     """What the window's halo costs, and smaller ones would, for whoever chooses --halo.
 
     Nothing where the chips are too small to tell.
     """
     full, step = receptive_field(network), network.stride
-    side = min(min(pre.shape[-2:]) for pre, _ in pairs)
+    side = min(min(pre.shape[-2:]) for pre, *_ in pairs)
     core = min(window.core, (side - 2 * full) // step * step)
     if core <= 0:
         return {}

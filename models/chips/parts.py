@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ...scenes.errors import Refused
@@ -12,6 +13,9 @@ from .chipset import ChipSet
 MAIN = {"train": 0.70, "validation": 0.15, "test": 0.15}
 """Shares of the main training, paper 001 section III.D."""
 
+AMATRICE = {"train": 0.70, "validation": 0.20, "test": 0.10}
+"""Shares of paper 004."""
+
 PRETRAINING = {"train": 0.92, "validation": 0.04, "test": 0.04}
 """Shares of pre-training; of the places of the main training, never of those it is tested on."""
 
@@ -19,22 +23,30 @@ _SEED = 0
 """Of the division of chips that bring none: the same whatever the training's own seed is."""
 
 
-def divided(chips: ChipSet) -> ChipSet:
-    """The chips with a split each: their own where they have one, else `MAIN`, neighbours together."""
+def shares_of(method: str) -> Mapping[str, float]:
+    """How chips that bring no parts are divided for a network: always alike, so that none is tested
+    on what it has learnt from."""
+    return AMATRICE if method in ("unet-footprints", "grid-classifier") else MAIN
+
+
+def divided(chips: ChipSet, shares: Mapping[str, float] = MAIN) -> ChipSet:
+    """The chips with a split each: their own where they have one, else by `shares`, neighbours together."""
     if any(place.split for place in chips.places):
         return chips
-    splits = divide(_labelled(chips), MAIN, _SEED)
+    splits = divide(_labelled(chips), shares, _SEED)
     return chips.placed([replace(p, split=s) for p, s in zip(chips.places, splits, strict=True)])
 
 
-def main_parts(chips: ChipSet, intact: bool = True) -> dict[str, ChipSet]:
+def main_parts(
+    chips: ChipSet, intact: bool = True, shares: Mapping[str, float] = MAIN
+) -> dict[str, ChipSet]:
     """Training, validation and test part of the main training.
 
     `intact=False` leaves out places that show no damage, as paper 001 does. Raises Refused where
     nothing is left to train or to validate on.
     """
-    whole = divided(chips)
-    found = {name: whole.part(name) for name in MAIN}
+    whole = divided(chips, shares)
+    found = {name: whole.part(name) for name in shares}
     if not intact:
         found = {
             name: part.subset([i for i in range(len(part)) if part.damaged(i)])

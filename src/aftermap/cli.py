@@ -58,6 +58,7 @@ from aftermap.options import (
     Weights,
     Workers,
 )
+from aftermap.weights_command import weights_app
 from aftermap.xbd_command import xbd_app
 
 app = typer.Typer(
@@ -321,6 +322,7 @@ def doctor(as_json: Json = False) -> None:
 
 app.add_typer(chips_app)
 app.add_typer(xbd_app)
+app.add_typer(weights_app, name="weights")
 app.add_typer(learning)
 app.add_typer(experiments)
 

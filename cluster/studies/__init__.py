@@ -1,0 +1,1 @@
+"""Studies of papers: what all of them share, and a module for each paper."""
