@@ -175,8 +175,8 @@ class NetworkKernel:
     def probabilities(self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Of one whole square, for windows that are blended; see Blending."""
 
-        def as_bytes(*windows: Tensor) -> Tensor:
-            return self._found(*windows)[0].contiguous().view(torch.uint8)
+        def as_bytes(pre: Tensor, post: Tensor, valid: Tensor) -> Tensor:
+            return self._found(pre, post, valid)[0].contiguous().view(torch.uint8)
 
         return self._run(as_bytes, pre, post, valid).view(np.float32)
 
@@ -222,10 +222,10 @@ class NetworkKernel:
         seen = valid[:, None]
         total = None
         for network, member in zip(self._networks(), self.members, strict=True):
-            images = [self._normalised(x, seen, member.card) for x in (pre, post)]
+            before, after = (self._normalised(x, seen, member.card) for x in (pre, post))
             for view in VIEWS[: self.views]:
-                views = (turned(x, *view) for x in images)
-                found = turned_back(network.probabilities(*views, halo), *view)
+                first, second = turned(before, *view), turned(after, *view)
+                found = turned_back(network.probabilities(first, second, halo), *view)
                 total = found if total is None else total + found
         assert total is not None
         count = len(self.members) * self.views

@@ -177,12 +177,15 @@ def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
     # Halving keeps the width up to its last step.
     steps = [widths[source]] * (target - source) + [widths[target]]
     chain = [_conv(a, b, step=2) for a, b in pairwise(steps)]
-    chain[-1] = chain[-1][:-1]
-    return nn.Sequential(*chain)
+    return nn.Sequential(*chain[:-1], _without_relu(chain[-1]))
 
 
 def _basic(width: int) -> nn.Sequential:
-    return nn.Sequential(*_conv(width, width), *_conv(width, width)[:-1])
+    return nn.Sequential(*_conv(width, width), *_without_relu(_conv(width, width)))
+
+
+def _without_relu(conv: nn.Sequential) -> nn.Sequential:
+    return nn.Sequential(*list(conv)[:-1])
 
 
 def _bottleneck(channels: int) -> Residual:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from ..scenes.errors import Refused
 from .card import Card
@@ -42,7 +43,7 @@ def join(
             f"{first.resolution[1]:g} m and {cells} for {second.resolution[0]:g} to "
             f"{second.resolution[1]:g} m. Train both for the same."
         )
-    options = {
+    options: dict[str, Any] = {
         "footprints": buildings.backbone,
         "cells": damage.backbone,
         "cell": damage.cell,
