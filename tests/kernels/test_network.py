@@ -86,9 +86,10 @@ def test_tiles_with_the_receptive_field_as_halo_equal_the_whole_image(
     whole = whole_image(kernel, pair)
     valid = pair.read(0, 0, *SHAPE).valid
     assert (tiled[~valid] == 255).all()
-    # Tiles and the whole image are summed in another order. On some processors the largest network
-    # has one near-tie that this tips (1 of 50,500 px, seen); a halo 32 px short tips more.
-    assert np.count_nonzero(tiled[valid] != whole["damage"][valid]) <= (2 if size == "large" else 0)
+    # Tiles and the whole image may be summed in another order, which tips what is all but a tie.
+    sure = whole["lead"] > 1e-6
+    assert sure[valid].mean() > 0.999
+    np.testing.assert_array_equal(tiled[valid & sure], whole["damage"][valid & sure])
     # Stored in steps of 1/250: a difference of 1e-6 may move a value over a rounding edge.
     assert np.abs(score[valid].astype(int) - whole["damage_probability"][valid]).max() <= 1
     assert (score[valid] != whole["damage_probability"][valid]).mean() < 1e-3
@@ -120,9 +121,12 @@ def whole_image(kernel, pair: Pair) -> dict[str, np.ndarray]:
         return {
             "damage": np.where(p > 0.5, 5, 0),
             "damage_probability": np.rint(p * 250).astype(int),
+            "lead": abs(p - 0.5),
         }
     p = torch.softmax(logits, dim=0).numpy()
+    first, second = np.sort(p, axis=0)[:-3:-1]
     return {
+        "lead": first - second,
         "damage": p.argmax(axis=0),
         "damage_probability": np.rint(p[2:].sum(axis=0) * 250).astype(int),
     }
