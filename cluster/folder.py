@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -34,6 +34,8 @@ class RunFolder:
     """RUN/ on disk."""
 
     path: Path
+    work: ClassVar[str] = "run"
+    """What it holds, in messages."""
 
     @property
     def store(self) -> Path:
@@ -60,7 +62,7 @@ class RunFolder:
                 raise Timeout(lock.lock_file)
         except Timeout:
             raise Refused(
-                f"{self.path} is in use by another run ({self._holder()}). Wait for it, or give "
+                f"{self.path} is in use by another {self.work} ({self._holder()}). Wait for it, or give "
                 "another folder with -o."
             ) from None
         except OSError as error:
@@ -100,7 +102,7 @@ class RunFolder:
         if changed:
             listed = "\n  ".join(changed[:12])
             raise MadeDifferently(
-                f"{self.path} holds a run that was made differently:\n  {listed}\n"
+                f"{self.path} holds a {self.work} that was made differently:\n  {listed}\n"
                 "Go on with what it was made with, give another folder with -o, or start over with --fresh."
             )
         return record
@@ -202,7 +204,7 @@ class RunFolder:
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
         if others:
             raise Refused(
-                f"{self.path} is not empty and holds no run ({', '.join(sorted(others)[:4])}). "
+                f"{self.path} is not empty and holds no {self.work} ({', '.join(sorted(others)[:4])}). "
                 "Give a new folder with -o."
             )
 

@@ -14,7 +14,7 @@ from ..models.ranks import Ranks
 from ..models.recipes import BUNDLED, LoopConfig, PretrainConfig, TrainConfig
 from ..models.training import train
 from ..scenes.errors import UsageError
-from .study import study
+from .studies.study import FILES, study
 from .tune import tune
 
 
@@ -112,16 +112,15 @@ def run_study(arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items()
         if name.startswith("pretrain_") and value is not None
     }
-    shared = {name: training[name] for name in ("chip", "augment") if name in training}
     done = study(
         arguments["name"],
         arguments["out"],
         arguments["seeds"],
         training,
-        shared | before,
+        before,
         arguments["cluster"],
         arguments["workers"],
         quiet=arguments["as_json"],
         memory=arguments["memory"],
     )
-    print((done.path / "study.json").read_text() if arguments["as_json"] else done.text())
+    print((done.path / FILES[0]).read_text() if arguments["as_json"] else done.text())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .chips.chip import Chip, Chips
 from .curves import ScoreCounts
@@ -16,7 +15,6 @@ from .damage_net import SceneNet
 from .evaluation import probability_map
 from .losses import IGNORE
 from .metrics import DAMAGED
-from .unet import GridClassifier
 
 UNLIKE = 1.5
 """Parts are told to be unlike where shares differ by more than this factor."""
@@ -28,41 +26,30 @@ _log = logging.getLogger(__name__)
 
 
 def scene_counts(network: SceneNet, chips: Iterable[Chip]) -> ScoreCounts:
-    """How probable a network found what is so, and what is not: pixels, or cells of a grid.
+    """How probable a network found what is so, and what is not, pixel by pixel; see `SceneNet.truth`.
 
-    Buildings and background by pixel; for the grid classifier cells with buildings, damaged where at
-    least half of their building pixels are. What is not known counts in no way.
+    A cell of the grid classifier counts as often as it has building pixels, as damaged or not by what
+    each of them is: what comes of it is given to buildings by area.
     """
     total = ScoreCounts()
     for chip in chips:
         found = probability_map(network, chip)[0, 0].cpu().numpy()
-        codes = torch.from_numpy(np.asarray(chip.codes))[None]
-        if isinstance(network, GridClassifier):
-            cell = network.cell
-            height, width = (side // cell * cell for side in found.shape)
-            found, codes = found[:height:cell, :width:cell], cut(codes[0], cell)
-        target, known = (x.numpy().ravel() for x in network.labels(codes))
-        total += ScoreCounts.of(found.ravel()[known], target[known] >= 0.5)
+        truth, known = (x[0].numpy() for x in network.truth(torch.tensor(chip.codes)[None]))
+        total += ScoreCounts.of(found[known], truth[known])
     return total
-
-
-def cut(codes: Tensor, cell: int) -> Tensor:
-    """The whole cells of a grid over damage codes (h, w), from the upper left, row by row."""
-    cells = codes.unfold(0, cell, cell).unfold(1, cell, cell)
-    return cells.reshape(-1, cell, cell)
 
 
 def scene_metrics(counts: ScoreCounts, score: str) -> dict[str, float]:
     """Figures at the threshold of the highest F1, which is one of them; `score` names that which counts.
 
-    Where nothing is so the threshold is one half. There is no "auc" where one kind is missing.
+    Where nothing is so the threshold is one half, and so is "auc" where one kind is missing.
     """
     threshold = counts.best_threshold() or 0.5
     found = counts.at(threshold)
     names = ("accuracy", "precision", "recall", "f1", "iou")
     figures = {name: float(getattr(found, name)) for name in names}
-    auc = {} if counts.auc is None else {"auc": counts.auc}
-    return {"score": figures[score], "threshold": threshold, **figures, **auc}
+    figures["auc"] = 0.5 if counts.auc is None else counts.auc
+    return {"score": figures[score], "threshold": threshold, **figures}
 
 
 @dataclass(frozen=True)
@@ -92,8 +79,8 @@ class Mix:
 def check_alike(parts: Mapping[str, Sequence[Chips]], named: Mapping[str, str]) -> dict[str, float]:
     """Shares of what is `named` in each part of the chips; logs a warning where two parts are unlike.
 
-    `named` holds fields of `Mix`, and what they are shares of in words. Paper 004: "It is important that
-    data in these 3 samples should have a similar distribution."
+    `named` holds fields of `Mix`, and what they are shares of in words. Paper 004 asks that its three
+    samples be alike.
     """
     mixes = {name: Mix.of(chips) for name, chips in parts.items() if sum(map(len, chips))}
     found: dict[str, float] = {}

@@ -42,8 +42,8 @@ class Batch:
         )
         size = len(self) // parts
         return [
-            Batch(*four, self.names[i * size : (i + 1) * size], self.inputs)
-            for i, four in enumerate(tensors)
+            Batch(pre, post, codes, damaged, self.names[i * size : (i + 1) * size], self.inputs)
+            for i, (pre, post, codes, damaged) in enumerate(tensors)
         ]
 
 

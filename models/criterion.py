@@ -42,9 +42,9 @@ def scene_criterion(config: TrainConfig, logits: Tensor, target: Tensor, known: 
 def footprint_loss(logits: Tensor, target: Tensor, known: Tensor, by_dice: bool = False) -> Tensor:
     """Cross-entropy plus the overlap that is missed, over all known pixels of a batch together.
 
-    Tensors of one shape: fp32, target 0-1, bool. The overlap is
-    IoU, or with `by_dice` Dice, smoothed by 1. Nothing known gives a 0 that still has a gradient. Paper 004 names no loss; these are the usual
-    ones of the library that it is built on.
+    Tensors of one shape: fp32, target 0-1, bool. The overlap is IoU, or with `by_dice` Dice, smoothed
+    by 1. Nothing known gives a 0 that still has a gradient. Paper 004 names no loss; these are the
+    usual ones of the library that it is built on.
     """
     if not known.any():
         return logits.sum() * 0

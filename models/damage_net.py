@@ -81,6 +81,10 @@ class SceneNet(RasterNet):
         """
 
     @abstractmethod
+    def truth(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """By damage codes (n, h, w): which pixels it should say yes of, and of which that is known; bool."""
+
+    @abstractmethod
     def labels(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` should say where damage codes (n, h, w) are true, 0-1, and where that is known.
 

@@ -148,7 +148,8 @@ class Segmentation:
         if isinstance(self.network, DamageNet):
             return evaluate_chips(self.network, self.exam).metrics()
         assert isinstance(self.network, SceneNet)
-        score = "f1" if isinstance(self.network, GridClassifier) else "iou"
+        # Calling all damaged has a high F1, which a weak classifier does not exceed at any threshold.
+        score = "auc" if isinstance(self.network, GridClassifier) else "iou"
         return scene_metrics(scene_counts(self.network, self.exam), score)
 
 
@@ -174,6 +175,11 @@ def parameter_groups(
 
 def network_of(config: TrainConfig) -> RasterNet:
     """The network that a configuration names, with random weights; UsageError for sizes that do not fit."""
+    if config.method == "unet-grid":
+        raise UsageError(
+            "unet-grid is two networks that are trained apart. Train --method unet-footprints and "
+            "grid-classifier, then join them with `aftermap weights join`."
+        )
     network = build(config.method, **_options(config))
     if not isinstance(network, RasterNet):
         raise UsageError(f"{config.method!r} is not trained by this command.")

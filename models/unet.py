@@ -81,10 +81,15 @@ class UNetFootprints(SceneNet):
         """1 where a building is more probable than `threshold`, else 0; of damage it says nothing."""
         return (probabilities[:, 0] > threshold).to(torch.uint8)
 
+    def truth(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Buildings have the codes 1 to 5; 255 is not known. See SceneNet."""
+        known = codes != IGNORE
+        return (codes > 0) & known, known
+
     def labels(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Buildings have the codes 1 to 5; 255 is not known. Both (n, 1, h, w); see SceneNet."""
-        known = (codes != IGNORE)[:, None]
-        return ((codes > 0)[:, None] & known).float(), known
+        """The truth of each pixel, (n, 1, h, w); see SceneNet."""
+        building, known = self.truth(codes)
+        return building[:, None].float(), known[:, None]
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:
         """See SceneNet. An EfficientNet is TensorFlow's, which timm calls tf_efficientnet_b5; those
@@ -162,11 +167,15 @@ class GridClassifier(SceneNet):
         each = split.permute(0, 2, 4, 1, 3, 5).reshape(-1, bands, self.cell, self.cell)
         return self(each).reshape(n, rows, columns, 1).permute(0, 3, 1, 2)
 
+    def truth(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Damage has the codes 2 to 5; it is asked of the pixels of buildings only. See SceneNet."""
+        values = torch.tensor(DAMAGED, dtype=codes.dtype, device=codes.device)
+        return torch.isin(codes, values), (codes > 0) & (codes != IGNORE)
+
     def labels(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Damaged share (codes 2 to 5) of the building pixels (1 to 5) of each; unknown without any."""
-        damaged = torch.isin(codes, torch.tensor(DAMAGED, dtype=codes.dtype, device=codes.device))
-        buildings = ((codes > 0) & (codes != IGNORE)).flatten(1).sum(dim=1, keepdim=True)
-        return damaged.flatten(1).sum(dim=1, keepdim=True) / buildings.clamp(min=1), buildings > 0
+        """The damaged share of the building pixels of each cell, (n, 1); unknown without any."""
+        damaged, buildings = (x.flatten(1).sum(dim=1, keepdim=True) for x in self.truth(codes))
+        return damaged / buildings.clamp(min=1), buildings > 0
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:
         """See SceneNet."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ...models.chips.ours import COLUMNS, IMAGES, STORE
 from ...scenes.places import TABLE, write_places
@@ -23,6 +24,8 @@ _SUFFIXES = (".png", ".tif", ".part")
 @dataclass(frozen=True)
 class ChipsFolder(RunFolder):
     """CHIPS/ on disk; locked, begun and resumed as a run's folder is."""
+
+    work: ClassVar[str] = "set of chips"
 
     @property
     def store(self) -> Path:

@@ -66,15 +66,16 @@ def tune(
 @experiments.command(
     epilog="Examples:\n\n"
     "aftermap study kahramanmaras --data chips/ --seeds 3 -o study\n\n"
-    "aftermap study kahramanmaras-small --data synthetic=3 --data chips/=1 --seeds 3 -o small-study"
+    "aftermap study kahramanmaras-small --data synthetic=3 --data chips/=1 --seeds 3 -o small-study\n\n"
+    "aftermap study xview2 --data xbd/ --encoder hrnet_w32.safetensors --seeds 3 -o xview2-study"
 )
 def study(
     name: Annotated[
         str,
         typer.Argument(
             metavar="STUDY",
-            help="kahramanmaras, the study of paper 001, or kahramanmaras-small, which two cores "
-            "finish in an hour.",
+            help="kahramanmaras (paper 001) or xview2 (paper 002); with -small behind it, what two "
+            "cores can do.",
         ),
     ],
     out: Out = Path("study"),
@@ -82,6 +83,13 @@ def study(
     seeds: Annotated[int, typer.Option(help="Trainings of each network; mean and deviation.")] = 1,
     classes: Classes = None,
     size: Size = None,
+    width: Annotated[
+        int | None, typer.Option(help="Of dual-hrnet's finest branch, channels. Default: 32.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Of xview2: weights that all networks begin with, timm's hrnet_w32."),
+    ] = None,
     epochs: Epochs = None,
     steps: Steps = None,
     chip: Crop = None,
@@ -99,7 +107,7 @@ def study(
     memory: Memory = None,
     as_json: Json = False,
 ) -> None:
-    """Repeat a published study: nine trainings per seed, tested, beside the published figures.
+    """Repeat a published study: its networks trained per seed, tested, beside the published figures.
 
     The study is a preset: what is not given is as it says. Run the same command again to go on after an interruption.
     """
