@@ -110,11 +110,11 @@ class Exchange(nn.Module):
         found = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
         joined = []
         for target, paths in zip(found, self.paths, strict=True):
-            total = None
-            for path, x in zip(paths, found, strict=True):  # type: ignore[call-overload]
-                part = resized(path(x), target)
-                total = part if total is None else total + part
-            joined.append(functional.relu(total))
+            parts = [
+                resized(path(x), target)
+                for path, x in zip(paths, found, strict=True)  # type: ignore[call-overload]
+            ]
+            joined.append(functional.relu(sum(parts[1:], parts[0])))
         return joined
 
 

@@ -57,8 +57,8 @@ class Trainings(Task):
 class Kahramanmaras:
     """Nine rows, three of one task."""
 
-    foreign: ClassVar = frozenset({"encoder", "width"})
-    pretrains: ClassVar = True
+    foreign: ClassVar[frozenset[str]] = frozenset({"encoder", "width"})
+    pretrains: ClassVar[bool] = True
     training: ClassVar[Mapping[str, Any]] = {}
     """How trainings differ from the paper's."""
     pretraining: ClassVar[Mapping[str, Any]] = {}

@@ -47,12 +47,15 @@ class Task(ABC):
 class Study(Protocol):
     """A paper's study with all settings."""
 
-    tasks: Sequence[Task]
-    """By seed; those of more seeds begin with those of fewer."""
     foreign: ClassVar[frozenset[str]]
     """Settings of trainings that have no meaning here."""
     pretrains: ClassVar[bool]
     """Whether settings of pre-trainings have one."""
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """By seed; those of more seeds begin with those of fewer."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """What decides the figures, seeds apart."""

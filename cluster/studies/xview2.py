@@ -57,8 +57,10 @@ class Training(Task):
 class XView2:
     """Three rows, one training each."""
 
-    foreign: ClassVar = frozenset({"size", "classes", "dropout", "loss", "stem", "init"})
-    pretrains: ClassVar = False
+    foreign: ClassVar[frozenset[str]] = frozenset(
+        {"size", "classes", "dropout", "loss", "stem", "init"}
+    )
+    pretrains: ClassVar[bool] = False
     training: ClassVar[Mapping[str, Any]] = {}
     """How trainings differ from those of the presets."""
     warm_up: ClassVar[Mapping[str, Any] | None] = None
