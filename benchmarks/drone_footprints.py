@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--minutes", type=float, help="begin no epoch that would end later")
     asked = parser.parse_args()
     areas = {name: Area.read(asked.data, name) for name in AREAS}
     held = (asked.validation, asked.test)
@@ -187,7 +188,8 @@ def main() -> None:
         {
             "out": str(asked.out / "weights"), "method": "unet-footprints", "data": (str(chips),),
             "backbone": asked.backbone, "epochs": asked.epochs, "steps": asked.steps,
-            "batch": asked.batch, "augment": asked.augment, "encoder": asked.encoder, "schedule": "cosine", "norm_momentum": 0.1, "patience": None,
+            "batch": asked.batch, "augment": asked.augment, "encoder": asked.encoder, "minutes": asked.minutes,
+            "schedule": "cosine", "norm_momentum": 0.1, "patience": None,
             "licence": "CC BY 4.0 (imagery: OpenAerialMap), ODbL (buildings: OpenStreetMap)",
         },
         "amatrice",

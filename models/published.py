@@ -48,6 +48,19 @@ class PublishedScore:
     """None where nothing but the score was told."""
 
 
+@dataclass(frozen=True)
+class PublishedValidation:
+    """At what a training of paper 004 stopped."""
+
+    loss: float
+    accuracy: float
+    """0-1."""
+
+
+AMATRICE_VALIDATION = PublishedValidation(0.28, 0.89)
+"""Paper 004, of its network of footprints; it tells no other figure."""
+
+
 XVIEW2_SCORES = (
     PublishedScore("the challenge's test set", 76.775, 86.570, 72.577),
     PublishedScore("the hold-out", 77.862),

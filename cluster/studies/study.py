@@ -16,6 +16,7 @@ from ..client import connected
 from ..experiment import begin, check_folder, plain, seen_by_all
 from ..futures import Failure, run_bounded
 from ..progress import RunProgress
+from .amatrice import Amatrice, SmallAmatrice
 from .kahramanmaras import Kahramanmaras, SmallKahramanmaras
 from .paper import Asked, Studied, Study, Task
 from .xview2 import SmallXView2, XView2
@@ -25,6 +26,8 @@ STUDIES: dict[str, Callable[[Asked], Study]] = {
     "kahramanmaras-small": SmallKahramanmaras,
     "xview2": XView2,
     "xview2-small": SmallXView2,
+    "amatrice": Amatrice,
+    "amatrice-small": SmallAmatrice,
 }
 """Studies by name; a small one is what two cores can do."""
 

@@ -11,6 +11,7 @@ from aftermap.options import Cluster, Device, Json, Memory, Workers
 from aftermap.training_options import (
     Accumulate,
     AugmentName,
+    Backbone,
     BatchSize,
     Classes,
     Crop,
@@ -67,15 +68,16 @@ def tune(
     epilog="Examples:\n\n"
     "aftermap study kahramanmaras --data chips/ --seeds 3 -o study\n\n"
     "aftermap study kahramanmaras-small --data synthetic=3 --data chips/=1 --seeds 3 -o small-study\n\n"
-    "aftermap study xview2 --data xbd/ --encoder hrnet_w32.safetensors --seeds 3 -o xview2-study"
+    "aftermap study xview2 --data xbd/ --encoder hrnet_w32.safetensors --seeds 3 -o xview2-study\n\n"
+    "aftermap study amatrice --data chips/ --seeds 3 -o amatrice-study"
 )
 def study(
     name: Annotated[
         str,
         typer.Argument(
             metavar="STUDY",
-            help="kahramanmaras (paper 001) or xview2 (paper 002); with -small behind it, what two "
-            "cores can do.",
+            help="kahramanmaras (paper 001), xview2 (paper 002) or amatrice (paper 004); with -small "
+            "behind it, what two cores can do.",
         ),
     ],
     out: Out = Path("study"),
@@ -86,6 +88,7 @@ def study(
     width: Annotated[
         int | None, typer.Option(help="Of dual-hrnet's finest branch, channels. Default: 32.")
     ] = None,
+    backbone: Backbone = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Of xview2: weights that all networks begin with, timm's hrnet_w32."),

@@ -11,6 +11,7 @@ from aftermap.options import Device, Finished, Precision
 from aftermap.training_options import (
     Accumulate,
     AugmentName,
+    Backbone,
     BatchSize,
     Board,
     Classes,
@@ -48,7 +49,10 @@ def train(
     out: Out = Path("weights"),
     method: Annotated[
         str | None,
-        typer.Option(help="fc-ef, fc-siam-conc, fc-siam-diff (default) or dual-hrnet."),
+        typer.Option(
+            help="fc-ef, fc-siam-conc, fc-siam-diff (default), dual-hrnet, unet-footprints or "
+            "grid-classifier."
+        ),
     ] = None,
     preset: Preset = None,
     size: Size = None,
@@ -58,6 +62,7 @@ def train(
     stem: Annotated[
         str | None, typer.Option(help="How dual-hrnet begins: canonical (default) or released.")
     ] = None,
+    backbone: Backbone = None,
     classes: Classes = None,
     data: Data = None,
     validation: Annotated[
@@ -86,7 +91,10 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="Dropout. Default: 0.05.")] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="auto, levels, levels-lovasz, dice, iou, bce, lovasz or entropy."),
+        typer.Option(
+            help="auto, levels, levels-lovasz, dice, iou, bce, lovasz, entropy, bce-jaccard or "
+            "bce-dice."
+        ),
     ] = None,
     pos_weight: Annotated[
         float | None, typer.Option(help="Weight of damaged pixels with --loss bce.")

@@ -17,6 +17,13 @@ Size = Annotated[
     str | None,
     typer.Option(help="small, medium, large or daudt. Default: the preset's, or medium."),
 ]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Of unet-footprints (default: efficientnet-b5) and grid-classifier (resnet34): resnet18 to "
+        "resnet152, efficientnet-b0 to b7."
+    ),
+]
 Classes = Annotated[
     int | None, typer.Option(help="1 (damaged or not) or 5 (background and four levels).")
 ]
@@ -34,8 +41,8 @@ Data = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Settings to begin with: kahramanmaras (paper 001), xview2 or xview2-code (paper 002), or "
-        "a .json file that tune wrote."
+        help="Settings to begin with: kahramanmaras (paper 001), xview2 or xview2-code (paper 002), "
+        "amatrice (paper 004), or a .json file that tune wrote."
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Rounds; the state is kept after each.")]
