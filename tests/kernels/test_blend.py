@@ -11,7 +11,7 @@ import dask
 import numpy as np
 import pytest
 import torch
-from aftermap.kernels.apply import apply, apply_chunk
+from aftermap.kernels.apply import apply
 from aftermap.kernels.methods import load_method
 from aftermap.models.checkpoint import load
 from aftermap.scenes.errors import UsageError
@@ -19,6 +19,7 @@ from aftermap.scenes.layer import Layer
 from aftermap.scenes.open import to_dataset
 from aftermap.scenes.pair import Pair, make_pair
 from aftermap.scenes.plan import Plan, Window
+from chunked import by_chunks
 from dual import dual_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -87,15 +88,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(
         write_raster(folder / "pre.tif", pre), write_raster(folder / "post.tif", post, nodata=0)
     )
-
-
-def by_chunks(kernel: Any, pair: Pair, chunk: int) -> dict[str, np.ndarray]:
-    out = {layer.name: np.full(SHAPE, 255, np.uint8) for layer in kernel.layers}
-    for piece in Plan.of(SHAPE, kernel.window, chunk):
-        block = apply_chunk(kernel, pair, Plan.of(SHAPE, kernel.window, chunk), piece)
-        for name, values in (block or {}).items():
-            out[name][piece.row0 : piece.row1, piece.col0 : piece.col1] = values
-    return out
 
 
 @st.composite

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from aftermap.kernels.apply import apply_chunk
 from aftermap.kernels.methods import load_method
 from aftermap.kernels.network import NetworkKernel
 from aftermap.models.checkpoint import load
@@ -15,7 +14,8 @@ from aftermap.models.unet_grid import UNetGrid, opened
 from aftermap.models.unet_join import join
 from aftermap.scenes.errors import Refused, UsageError
 from aftermap.scenes.pair import Pair, make_pair
-from aftermap.scenes.plan import Plan, Window
+from aftermap.scenes.plan import Window
+from chunked import by_chunks
 from grids import CELL, grid_weights, random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,15 +46,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(
         write_raster(folder / "pre.tif", pre), write_raster(folder / "post.tif", post, nodata=0)
     )
-
-
-def by_chunks(kernel: NetworkKernel, pair: Pair, chunk: int) -> dict[str, np.ndarray]:
-    out = {layer.name: np.full(SHAPE, 255, np.uint8) for layer in kernel.layers}
-    plan = Plan.of(SHAPE, kernel.window, chunk)
-    for piece in plan:
-        for name, values in (apply_chunk(kernel, pair, plan, piece) or {}).items():
-            out[name][piece.row0 : piece.row1, piece.col0 : piece.col1] = values
-    return out
 
 
 @settings(max_examples=60, deadline=None)
