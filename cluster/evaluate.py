@@ -23,6 +23,7 @@ from ..models.damage_net import DamageNet
 from ..models.evaluation import Evaluation, evaluate_chips
 from ..models.panels import panels_of
 from ..models.recipes import IMAGENET_MEAN, IMAGENET_STD
+from ..models.unet_grid import UNetGrid
 from ..scenes.errors import Refused, UsageError
 from .client import connected
 from .evaluated import FILES, Evaluated, write_evaluated
@@ -109,8 +110,12 @@ def run_evaluate(arguments: Mapping[str, Any]) -> None:
 
 def _loaded(weights: str | Path) -> tuple[DamageNet, Card]:
     network, card = load(weights, bands=3)
-    if not isinstance(network, DamageNet):
-        raise Refused(f"{weights} holds {card.network}, which finds no change between two images.")
+    if not isinstance(network, DamageNet) or isinstance(network, UNetGrid):
+        raise Refused(
+            f"{weights} holds {card.network}, which is not evaluated on chips: give weights of a "
+            f"network that finds damage between two images. How right the others are on validation "
+            f"chips stands in their cards."
+        )
     if (card.mean, card.std, card.scale) != (IMAGENET_MEAN, IMAGENET_STD, 255.0):
         raise Refused(
             f"The card of {weights} has its own mean, deviation or scale, and chips are evaluated with "

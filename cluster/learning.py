@@ -27,9 +27,16 @@ def run_train(arguments: Mapping[str, Any]) -> None:
     if not Ranks.here().leads:
         return
     print(f"weights    {weights}")
-    print(
-        f"Try: aftermap assess PRE POST --method {config.method} --weights {shlex.quote(str(weights))}"
-    )
+    print(f"Try: {_use(config.method, shlex.quote(str(weights)))}")
+
+
+def _use(method: str, weights: str) -> str:
+    """The command that uses weights."""
+    if method == "unet-footprints":
+        return f"aftermap weights join {weights} GRID-CLASSIFIER"
+    if method == "grid-classifier":
+        return f"aftermap weights join UNET-FOOTPRINTS {weights}"
+    return f"aftermap assess PRE POST --method {method} --weights {weights}"
 
 
 def run_pretrain(arguments: Mapping[str, Any]) -> None:

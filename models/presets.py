@@ -114,19 +114,19 @@ SMALL_PRETRAINING = SMALL | {"epochs": 12, "least": 0.05}
 XVIEW2_SMALL: dict[str, Any] = {
     "synthetic": SyntheticRecipe(scenes=60, validation=6, test=12, side=384),
     "width": 8,
-    "chip": 128,
-    "batch": 4,
+    "chip": 192,
+    "batch": 8,
     "epochs": 4,
-    "steps": 40,
+    "steps": 50,
     "optimizer": "adamw",
     "schedule": "cosine",
-    "lr": 1e-3,
+    "lr": 5e-4,
     "clip": 1.0,
     "norm_momentum": 0.1,
 }
 """Dual-HRNet on two cores: what SGD learns in a few hundred steps from random weights is nothing."""
 
-XVIEW2_WARM_UP: dict[str, Any] = {"loss": "entropy", "epochs": 6}
+XVIEW2_WARM_UP: dict[str, Any] = {"loss": "entropy", "epochs": 12, "lr": 2e-3}
 """How a small training begins: from random weights Lovász hardly learns within 500 steps."""
 
 AMATRICE_SMALL: dict[str, Any] = {

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import rasterio
 from aftermap.cluster.client import connected
+from aftermap.cluster.evaluate import evaluate
+from aftermap.scenes.errors import Refused
 from aftermap.scenes.synth import Synth, write
 from distributed import Client
 from exactextract import exact_extract
@@ -100,3 +102,8 @@ def test_the_command_joins_and_refuses_in_words(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["weights", "join", str(buildings), str(cells), "-o", str(out)])
     assert done.exit_code == 0, done.output
     assert (out / "unet-grid.json").is_file()
+
+
+def test_chips_say_nothing_of_four_cells_around_a_middle(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"holds unet-grid, which is not evaluated on chips"):
+        evaluate(weights, tmp_path, tmp_path / "out")
