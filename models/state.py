@@ -111,3 +111,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def history(out: str | Path) -> list[dict[str, float]]:
+    """What a training's state in a folder says of its epochs: loss and validation metrics of each."""
+    _, told, _ = _read(Path(out) / NAME)
+    return list(told["history"])

@@ -22,6 +22,7 @@ from ...models.metrics import Confusion, confusion
 from ...models.presets import AMATRICE_SMALL, train_config
 from ...models.recipes import TrainConfig
 from ...models.sources import Exam
+from ...models.state import history
 from ...models.training import Segmentation, train
 from ...models.unet import GridClassifier, UNetFootprints
 from ...models.unet_grid import opened
@@ -29,7 +30,6 @@ from ...models.unet_join import join
 from ...scenes.errors import Refused
 from .amatrice_picture import Shown, draw_shown
 from .amatrice_table import AmatriceStudied, Outcome, figures_of
-from .curves import history
 from .examination import held_out
 from .paper import Asked, Task
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import safetensors
-
-from ...models.state import NAME
 from .page import render
 
 WIDTH, HEIGHT = 270, 150
@@ -35,13 +30,6 @@ class Curve:
             lines.append([(begun + i, row[name]) for i, row in enumerate(history, 1)])
             begun += len(history)
         return lines
-
-
-def history(out: str | Path) -> list[dict[str, float]]:
-    """What a training's state says of its epochs: loss and validation metrics of each."""
-    with safetensors.safe_open(Path(out) / NAME, "pt") as file:
-        note = json.loads(file.metadata()["aftermap"])
-    return list(note["progress"]["history"])
 
 
 def draw(rows: Mapping[str, Sequence[Curve]]) -> str:

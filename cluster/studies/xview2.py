@@ -15,10 +15,10 @@ from ...models.chips.chipset import ChipSet
 from ...models.loop import silence
 from ...models.presets import XVIEW2_SMALL, XVIEW2_WARM_UP, train_config
 from ...models.recipes import TrainConfig
+from ...models.state import history
 from ...models.training import Segmentation, train
 from ...scenes.errors import Refused
 from ...scenes.legend import LEVELS, entry
-from .curves import history
 from .examination import examine, held_out
 from .paper import Asked, Task
 from .xview2_table import ROWS, Outcome, XView2Studied, figures_of

@@ -47,6 +47,7 @@ def settings(chips: Path) -> tuple[dict[str, object], dict[str, object]]:
     return small | {"data": (str(chips),), "batch": 4, "core": 256}, small | {"batch": 4}
 
 
+@pytest.mark.slow
 def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     training, before = settings(chips)
     done = study("kahramanmaras", tmp_path, 2, training, before, cluster="threads", workers=1)
@@ -94,6 +95,7 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
         study("kahramanmaras", tmp_path, 2, training | {"epochs": 2}, before)
 
 
+@pytest.mark.slow
 def test_a_study_of_levels(tmp_path: Path) -> None:
     with_levels(tmp_path / "chips")
     training, before = settings(tmp_path / "chips")

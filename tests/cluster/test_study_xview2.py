@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import safetensors.torch
-from aftermap.cluster.studies.curves import Curve, draw, history
+from aftermap.cluster.studies.curves import Curve, draw
 from aftermap.cluster.studies.examination import held_out
 from aftermap.cluster.studies.paper import Asked
 from aftermap.cluster.studies.study import study
@@ -29,6 +29,7 @@ from aftermap.models.evaluation import predict_chip
 from aftermap.models.metrics import xview2_score
 from aftermap.models.published import XVIEW2_SCORES
 from aftermap.models.sources import Exam
+from aftermap.models.state import history
 from aftermap.models.zoo import timm
 from aftermap.scenes.errors import Refused, UsageError
 from chips_made import square, write_chips
@@ -82,6 +83,7 @@ def test_the_rows_are_the_paper_its_code_and_what_it_rejects(tmp_path: Path) -> 
         assert task.warm_up.out != task.config.out
 
 
+@pytest.mark.slow
 def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
     done = study("xview2", tmp_path, 2, settings(chips), cluster="threads", workers=1)
     assert isinstance(done, XView2Studied)
@@ -134,6 +136,7 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
         study("xview2", tmp_path, 2, settings(chips) | {"batch": 4})
 
 
+@pytest.mark.slow
 def test_a_warm_up_comes_before_and_is_told(chips: Path, tmp_path: Path) -> None:
     done = study("xview2-small", tmp_path, 1, settings(chips), cluster="threads", workers=1)
     assert isinstance(done, XView2Studied)
