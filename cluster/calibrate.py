@@ -124,8 +124,8 @@ def _weights(path: Path, method: dict[str, object]) -> Path:
     )
 
 
-def _labels(path: Path, column: str) -> tuple[gpd.GeoDataFrame, np.ndarray]:
-    """The labels that name a level, and their damage codes."""
+def read_labels(path: Path) -> gpd.GeoDataFrame:
+    """The features of a label file; raises Refused for one that cannot be read or placed."""
     check_vector_file(path, "label", "--labels")
     try:
         with offline():
@@ -136,6 +136,14 @@ def _labels(path: Path, column: str) -> tuple[gpd.GeoDataFrame, np.ndarray]:
         ) from error
     if not isinstance(frame, gpd.GeoDataFrame) or frame.crs is None:
         raise Refused(f"The label file {str(path)!r} has no geometry with a CRS. Check --labels.")
+    return frame
+
+
+def level_codes(path: Path, frame: gpd.GeoDataFrame, column: str) -> np.ndarray:
+    """Damage codes of a label file's features, float (n,): NaN where its column names no level.
+
+    Raises Refused for a file without the column, or where no feature names one.
+    """
     if column not in frame.columns:
         found = ", ".join(name for name in frame.columns if name != frame.geometry.name)
         raise Refused(
@@ -143,13 +151,21 @@ def _labels(path: Path, column: str) -> tuple[gpd.GeoDataFrame, np.ndarray]:
             "Name the column of the levels with --column."
         )
     codes = frame[column].map(level_code).to_numpy(dtype=float, na_value=np.nan)
-    usable = np.isfinite(codes) & frame.geometry.notna().to_numpy() & ~frame.is_empty.to_numpy()
-    if not usable.any():
+    if not np.isfinite(codes).any():
         seen = ", ".join(repr(value) for value in frame[column].dropna().unique()[:5].tolist())
         raise Refused(
             f"No value of {column!r} in {str(path)!r} is a damage level: found {seen}. Levels are "
             f"{', '.join(map(str, LEVELS))}, or names as in the legend or in xBD."
         )
+    return codes
+
+
+def _labels(path: Path, column: str) -> tuple[gpd.GeoDataFrame, np.ndarray]:
+    """The labels that name a level, and their damage codes."""
+    frame = read_labels(path)
+    frame = frame[frame.geometry.notna() & ~frame.is_empty]
+    codes = level_codes(path, frame, column)
+    usable = np.isfinite(codes)
     return frame[usable].reset_index(drop=True), codes[usable].astype(int)
 
 

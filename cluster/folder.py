@@ -26,7 +26,7 @@ _PLACES = ("y", "x", "spatial_ref")
 
 
 class MadeDifferently(Refused):
-    """The folder holds a run that was made from something else, or otherwise."""
+    """The folder holds a run, or chips, made from something else, or otherwise."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class RunFolder:
         return record
 
     def read(self) -> dict[str, Any]:
-        """What run.json says. Refused where it cannot be read."""
+        """What the record says. Refused where it cannot be read."""
         try:
             record = json.loads(self.record.read_text())
             if not isinstance(record, dict):
-                raise ValueError("it does not describe a run")
+                raise ValueError(f"it does not describe a {self.work}")
             return record
         except (OSError, ValueError) as error:
             raise Refused(
@@ -121,8 +121,8 @@ class RunFolder:
             ) from error
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Replace run.json in one step."""
-        temporary = self.path / ".run.json.part"
+        """Replace the record in one step."""
+        temporary = self.path / f".{self.record.name}.part"
         temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
         os.replace(temporary, self.record)
 

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,9 +72,7 @@ class RunStatus:
             lines.append(f"left       {clock(self.seconds_left)}")
         if self.idle_s is not None and self.state in ("running", "stopped"):
             lines.append(f"last chunk {clock(self.idle_s)} ago")
-        lines += [f"set aside  {entry}" for entry in self.quarantined[:10]]
-        if len(self.quarantined) > 10:
-            lines.append(f"           and {len(self.quarantined) - 10} more")
+        lines += listed("set aside", self.quarantined, 10, 10)
         if self.note:
             lines.append(f"note       {self.note}")
         if self.state == "stopped":
@@ -194,6 +192,13 @@ def run_status(path: Path, as_json: bool, watch: bool, every: float = 5.0) -> No
 def told(found: Status) -> dict[str, Any]:
     """A status as plain JSON values."""
     return {"running": found.running, **json.loads(json.dumps(asdict(found), default=str))}
+
+
+def listed(head: str, entries: Sequence[str], most: int, width: int) -> list[str]:
+    """The first entries as lines after a head of some width, and how many more there are."""
+    lines = [f"{head:<{width}} {entry}" for entry in entries[:most]]
+    more = len(entries) - most
+    return [*lines, f"{'':<{width}} and {more} more"] if more > 0 else lines
 
 
 def clock(seconds: float) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from .ard import APRON_METRES, CELL_METRES, ArdCell
-from .places import Box
+from .places import Box, transformer
 
 SIZE = 1024
 """Side of a patch in paper 001, px."""
@@ -48,6 +48,9 @@ class PatchGrid:
 
     def __len__(self) -> int:
         return self.rows * self.cols
+
+    def __reduce__(self) -> tuple[type[PatchGrid], tuple[GeoBox, int]]:
+        return PatchGrid, (self.grid, self.size)  # tasks need not carry all boxes
 
     def window(self, index: int) -> tuple[int, int, int, int]:
         """First row and column of a patch and those after its last, px of the grid."""
@@ -91,7 +94,7 @@ class PatchGrid:
     def touching(self, area: shapely.Geometry) -> np.ndarray:
         """Which patches show something of an area in EPSG:4326: bool (n,)."""
         corners = _corners(self.boxes)
-        degrees = _transformer(self.crs, "EPSG:4326").transform(corners[..., 0], corners[..., 1])
+        degrees = transformer(self.crs, "EPSG:4326").transform(corners[..., 0], corners[..., 1])
         return shapely.intersects(shapely.polygons(np.stack(degrees, axis=-1)), area)
 
 
@@ -167,7 +170,7 @@ def _compare(
     """The earlier ground that each patch shows exactly (-1: none), and which show a part of one."""
     corners = _corners(grid.boxes)
     if grid.crs != earlier.crs:
-        moved = _transformer(grid.crs, earlier.crs).transform(corners[..., 0], corners[..., 1])
+        moved = transformer(grid.crs, earlier.crs).transform(corners[..., 0], corners[..., 1])
         corners = np.stack(moved, axis=-1)
     inverse, size = ~earlier.grid.affine, earlier.size
     pixels = np.stack(inverse * (corners[..., 0], corners[..., 1]), axis=-1)
@@ -204,8 +207,3 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 def _crs_name(wkt: str) -> str:
     code = CRS.from_wkt(wkt).to_epsg()
     return f"EPSG:{code}" if code else wkt
-
-
-@lru_cache(maxsize=64)
-def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)

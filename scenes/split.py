@@ -15,16 +15,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .errors import Refused, UsageError
-from .places import Place
+from .places import TOUCH, Place, centres, neighbours, outlines
 
 BUFFER = "buffer"
 """What places are called that lie between two parts and belong to none."""
 
 SLACK = 0.05
 """Share of all places by which a part may be overfilled before a group of neighbours is cut."""
-
-_TOUCH = 1e-9
-"""Boxes this near touch, as a share of their coordinates: those of two files differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,8 @@ def divide(
 ) -> list[str]:
     """The part that each place belongs to: a name of `shares`, or "buffer".
 
-    Places of one CRS whose boxes overlap, touch or are at most `margin` (units of the CRS) apart are
-    neighbours, as are those of one `group`; neighbours are never in different parts. Groups of
+    Places whose boxes overlap, touch or are at most `margin` (units of the CRS) apart are neighbours
+    (`places.neighbours`), as are those of one `group`; neighbours are never in different parts. Groups of
     neighbours go to one part each, so that all parts get the same share of each label, as closely
     as whole groups allow. A group too large for any part is cut across its longer axis, and places
     on one side of the cut with neighbours on the other become buffers. The result depends on names,
@@ -83,7 +80,7 @@ def leaks(places: Sequence[Place], splits: Sequence[str], margin: float = 0.0) -
     inside = [i for i, split in enumerate(splits) if split not in ("", BUFFER)]
     kept, parts = [places[i] for i in inside], [splits[i] for i in inside]
     codes = np.unique(parts, return_inverse=True)[1] if parts else np.empty(0, int)
-    pairs = _neighbours(kept, margin)
+    pairs = neighbours(kept, margin)
     apart = pairs[codes[pairs[:, 0]] != codes[pairs[:, 1]]]
     found = [
         _leak(kept[i], kept[j], (parts[i], parts[j]), near=True) for i, j in np.sort(apart).tolist()
@@ -146,13 +143,12 @@ class _Units:
         labels = np.unique([p.label for p in places], return_inverse=True)[1]
         counts = np.zeros((len(numbers), labels.max() + 1))
         np.add.at(counts, (of_place, labels), 1)
-        boxes = np.array([p.box or (np.nan,) * 4 for p in places], float)
-        centres = np.full((len(numbers), 2), np.nan)
+        middles = np.full((len(numbers), 2), np.nan)
         # A unit stands where its last place is; only the order along an axis follows from it.
-        centres[of_place] = (boxes[:, :2] + boxes[:, 2:]) / 2
-        edges = of_place[_neighbours(places, margin)]
+        middles[of_place] = centres(places)
+        edges = of_place[neighbours(places, margin)]
         edges = np.unique(np.sort(edges[edges[:, 0] != edges[:, 1]]), axis=0)
-        return cls(of_place, counts, centres, edges.reshape(-1, 2))
+        return cls(of_place, counts, middles, edges.reshape(-1, 2))
 
 
 class _Dealer:
@@ -302,24 +298,6 @@ def _check_filled(splits: Sequence[str], shares: Mapping[str, float], groups: in
         )
 
 
-def _neighbours(places: Sequence[Place], margin: float) -> np.ndarray:
-    """Pairs of places, by number, whose boxes overlap, touch or are within the margin: (n, 2)."""
-    if not 0 <= margin < math.inf:
-        raise UsageError(f"A margin of {margin} is no distance; give 0 or more.")
-    numbers: dict[str, list[int]] = {}
-    for i, place in enumerate(places):
-        if place.box is not None:
-            numbers.setdefault(place.crs, []).append(i)
-    found = [np.empty((0, 2), int)]
-    for inside in numbers.values():
-        sides = np.array([places[i].box for i in inside], float)
-        boxes = shapely.box(*sides.T)
-        reach = margin + _TOUCH * np.abs(sides).max()
-        pairs = shapely.STRtree(boxes).query(boxes, predicate="dwithin", distance=reach)
-        found.append(np.array(inside)[pairs[:, pairs[0] < pairs[1]].T])
-    return np.concatenate(found)
-
-
 def _of_one_group(places: Sequence[Place]) -> Iterator[tuple[int, int]]:
     """Pairs of places, by number, that link all places of each group."""
     groups: dict[str, list[int]] = {}
@@ -333,28 +311,29 @@ def _of_one_group(places: Sequence[Place]) -> Iterator[tuple[int, int]]:
 def _leak(first: Place, second: Place, splits: tuple[str, str], near: bool) -> Leak:
     if not near or first.box is None or second.box is None:
         return Leak(first.name, second.name, splits, 0.0, math.nan)
-    here, there = np.array(first.box), np.array(second.box)
-    low, high = np.maximum(here[:2], there[:2]), np.minimum(here[2:], there[2:])
-    reach = float(np.abs([here, there]).max()) * _TOUCH
-    if (high - low > reach).all():
-        return Leak(first.name, second.name, splits, _area(first.crs, *low, *high), 0.0)
-    gap = low - high
-    apart = _length(first.crs, *np.where(gap > reach, high, low), *np.where(gap > reach, low, low))
+    here, there = (outlines([place], first.crs)[0] for place in (first, second))
+    reach = TOUCH * float(np.abs([here.bounds, there.bounds]).max())
+    common = shapely.intersection(here, there)
+    west, south, east, north = common.bounds  # NaN where nothing is in common
+    if east - west > reach and north - south > reach:
+        return Leak(first.name, second.name, splits, _area(first.crs, common), 0.0)
+    gap = shapely.shortest_line(here, there)
+    apart = _length(first.crs, gap) if gap.length > reach else 0.0
     return Leak(first.name, second.name, splits, 0.0, apart)
 
 
-def _area(crs: str, west: float, south: float, east: float, north: float) -> float:
-    """Square metres of a box."""
+def _area(crs: str, shape: shapely.Geometry) -> float:
+    """Square metres of a polygon."""
     metres, geod = _units(crs)
     if geod is None:
-        return (east - west) * (north - south) * metres**2
-    return abs(geod.geometry_area_perimeter(shapely.box(west, south, east, north))[0])
+        return shape.area * metres**2
+    return abs(geod.geometry_area_perimeter(shape)[0])
 
 
-def _length(crs: str, x0: float, y0: float, x1: float, y1: float) -> float:
-    """Metres between two points."""
+def _length(crs: str, line: shapely.LineString) -> float:
+    """Metres of a line."""
     metres, geod = _units(crs)
-    return math.hypot(x1 - x0, y1 - y0) * metres if geod is None else geod.inv(x0, y0, x1, y1)[2]
+    return line.length * metres if geod is None else geod.geometry_length(line)
 
 
 @lru_cache(maxsize=64)

@@ -20,8 +20,9 @@ from ..client import check_cluster, connected, dashboard
 from ..fingerprint import digest, fingerprint_input
 from ..machine import worker_memory
 from ..request import versions
+from ..status import listed
 from .folder import ChipsFolder
-from .labels import Labels, labelled, open_labels
+from .labels import Labels, labelled, open_labels, unread_levels
 from .masks import Masks, open_masks, with_masks
 from .plan import Funnel, Spot, counted, divided, facts_of, find_spots, rows_of, shares
 from .request import ChipsRequest
@@ -53,6 +54,11 @@ class Chips:
         """0 done, 4 with images that cannot be read."""
         return 4 if self.unreadable else 0
 
+    @property
+    def labelled(self) -> bool:
+        """Whether anything can be learnt from them."""
+        return any(self.funnel[f"{label} places"] for label in ("damaged", "intact"))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -72,12 +78,9 @@ class Chips:
             told = ", ".join(f"{part} {_labels(labels)}" for part, labels in sorted(parts.items()))
             lines.append(f"{name:<13} {told or 'not divided'}")
         lines.append(f"{'on disk':<13} at most {self.most_bytes / 1e6:,.1f} MB")
-        lines += [f"{'note':<13} {note}" for note in self.notes[:20]]
-        if len(self.notes) > 20:
-            lines.append(f"{'note':<13} ... and {len(self.notes) - 20} more in chips.json")
+        lines += listed("note", self.notes, 20, 13)
         if self.unreadable:
-            lines.append(f"{len(self.unreadable)} images have patches that cannot be read:")
-            lines += [f"  {line}" for line in self.unreadable[:10]]
+            lines += listed("cannot be read", self.unreadable, 10, 14)
             lines.append("Run the same command again to try them once more.")
         if self.written:
             lines.append(f"{'chips':<13} {self.path}")
@@ -189,7 +192,10 @@ def _planned(
         notes += more
     elif work.labels is not None:
         spots = labelled(client, spots, work.labels)
+        notes += unread_levels(work.labels)
     funnel = counted(spots, funnel)
+    if not spots and not seen.reasons:
+        folder.clear()  # so that other thresholds can be tried
     _check_left(spots, funnel, seen)
     spots, more = divided(spots, request.seed)
     images, masks = len(rows_of(spots)), len(masked(spots))
@@ -228,7 +234,8 @@ def _write(
         request.out.absolute(), request.format, request.size, request.read_as, work.labels
     )
     write_all(client, writer, spots, quiet)
-    folder.write_tables(spots, request.format)
+    if not folder.tables:  # those that are there may have been edited
+        folder.write_tables(spots, request.format)
 
 
 def _check_left(spots: Sequence[Spot], funnel: Funnel, seen: Screening) -> None:
@@ -267,12 +274,9 @@ def _client(request: ChipsRequest) -> AbstractContextManager[Client]:
 
 @contextmanager
 def _told(folder: ChipsFolder) -> Iterator[None]:
-    """Say in words that the folder can no longer be written; keep nothing where no chip is left."""
+    """Say in words that the folder can no longer be written."""
     try:
         yield
-    except NothingToAnalyse:
-        folder.clear()  # so that other thresholds can be tried
-        raise
     except OSError as error:
         raise AftermapError(
             f"{folder.path} can no longer be written ({error}). What is done is kept: make room, and "

@@ -31,7 +31,7 @@ def run_chips(arguments: Mapping[str, Any]) -> int:
     as_json = bool(arguments["as_json"])
     chips = make_chips(request, quiet=as_json)
     print(json.dumps(chips.to_dict(), indent=2) if as_json else chips.text())
-    if chips.written and not as_json:
+    if chips.labelled and chips.written and not as_json:
         print(f"Try: aftermap train --data {chips.path} --classes 1")
     return chips.exit_code
 
@@ -42,8 +42,8 @@ def _images(images: list[str]) -> dict[str, Any]:
         return {"region": Path(images[0])}
     if len(images) != 2:
         raise UsageError(
-            f"{len(images)} images were given; give a region file ending in .toml, or BEFORE and "
-            "AFTER. Several tiles of one image go into a folder, or into a text file given as "
-            "@list.txt."
+            f"{' '.join(images[:4])!r} is neither a region file nor two images: give a file ending in "
+            ".toml, or BEFORE and AFTER. Several tiles of one image go into a folder, or into a text "
+            "file given as @list.txt."
         )
     return {"pre": source_of(images[0]), "post": source_of(images[1])}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import zarr
+
 from ...models.chips.ours import COLUMNS, IMAGES, STORE
 from ...scenes.places import TABLE, write_places
 from ..folder import RunFolder
@@ -42,9 +44,30 @@ class ChipsFolder(RunFolder):
         """Where it is kept what became of each image's patches."""
         return self.path / ".screens"
 
-    def whole(self, record: object = None) -> bool:
+    @property
+    def tables(self) -> bool:
         """Whether the tables are there, which are written last."""
         return all((self.path / name).is_file() for name in (TABLE, IMAGES))
+
+    def whole(self, record: object = None) -> bool:
+        """Whether the tables are there, and every image and mask that they name."""
+        if not self.tables:
+            return False
+        with (self.path / IMAGES).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        masks = [row["mask"] for row in rows if row["mask"]]
+        if self.store.is_dir():
+            return self._shards("images") >= len(rows) and self._shards("masks") >= len(masks)
+        files = [*(f"{row['when']}/{row['name']}" for row in rows), *(f"mask/{m}" for m in masks)]
+        return all((self.path / file).is_file() for file in files)
+
+    def _shards(self, kind: str) -> int:
+        """How many chips the shards of an array have room for."""
+        folder = self.store / kind
+        if not (folder / "zarr.json").is_file():
+            return 0
+        shards = zarr.open_array(folder, mode="r").shards or (1,)
+        return shards[0] * sum(1 for file in (folder / "c").rglob("*") if file.is_file())
 
     def write_tables(self, spots: Sequence[Spot], format: str) -> None:
         """Write places.csv and then images.csv, without which no folder counts as chips."""

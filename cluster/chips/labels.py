@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from distributed import Client
@@ -30,8 +29,7 @@ from ...scenes.layer import NOT_ANALYSED
 from ...scenes.legend import LEVELS, UNGRADED
 from ...scenes.places import Label
 from ...scenes.raster import Raster, open_raster
-from ...scenes.vector_file import check_vector_file, offline
-from ..calibrate import level_code
+from ..calibrate import level_code, level_codes, read_labels
 from ..fingerprint import fingerprint_file, parts_of
 from ..futures import Failure, run_bounded
 from .plan import Cut, Spot
@@ -163,6 +161,24 @@ def open_labels(request: ChipsRequest) -> Polygons | Codes | None:
     return found
 
 
+def unread_levels(labels: Labels) -> list[str]:
+    """A note where polygons all count as damaged, though a column of theirs may tell levels."""
+    if not isinstance(labels, Polygons) or labels.column is not None:
+        return []
+    frame = read_labels(labels.path)
+    columns = {name: frame[name].dropna() for name in frame.columns if name != frame.geometry.name}
+    told = [
+        name
+        for name, values in columns.items()
+        if len(values) and np.isin(values.map(level_code), (*LEVELS, UNGRADED)).all()
+    ]
+    return [
+        f"every polygon of {labels.path.name} counts as damaged; should its column {name!r} tell how "
+        f"much, give --column {name}"
+        for name in told[:1]
+    ]
+
+
 def labelled(client: Client, spots: Sequence[Spot], labels: Labels) -> list[Spot]:
     """The spots with what the labels say of them; batches of them go to the workers."""
     starts = range(0, len(spots), _PER_TASK)
@@ -225,14 +241,7 @@ def _polygons(
     path: Path, stamp: tuple[int, int], column: str | None, crs: str
 ) -> tuple[shapely.STRtree, np.ndarray]:
     """The polygons of a file in a coordinate system, and the code of each (255: level not known)."""
-    check_vector_file(path, "label", "--labels")
-    try:
-        with offline():
-            frame = gpd.read_file(path)
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise Refused(f"--labels {path} cannot be read as vector data: {error}.") from error
-    if not isinstance(frame, gpd.GeoDataFrame) or frame.crs is None:
-        raise Refused(f"--labels {path} has no geometry with a coordinate system.")
+    frame = read_labels(path)
     codes = _levels(path, frame, column)
     shapes = frame.to_crs(crs).geometry.force_2d().make_valid().to_numpy()
     kept = np.array([s is not None and shapely.area(s) > 0 for s in shapes], bool)
@@ -244,17 +253,5 @@ def _polygons(
 def _levels(path: Path, frame: gpd.GeoDataFrame, column: str | None) -> np.ndarray:
     if column is None:
         return np.full(len(frame), UNGRADED)
-    if column not in frame.columns:
-        found = ", ".join(name for name in frame.columns if name != frame.geometry.name)
-        raise Refused(
-            f"--labels {path} has no column {column!r}; it has {found}. Name the column of the "
-            "levels with --column."
-        )
-    codes = frame[column].map(level_code).to_numpy(dtype=float, na_value=np.nan)
-    if not np.isfinite(codes).any():
-        seen = ", ".join(repr(v) for v in frame[column].dropna().unique()[:5].tolist())
-        raise Refused(
-            f"No value of {column!r} in {path} is a damage level: found {seen}. Levels are "
-            f"{', '.join(map(str, LEVELS))}, or names as in the legend or in xBD."
-        )
+    codes = level_codes(path, frame, column)
     return np.where(np.isfinite(codes), codes, NOT_ANALYSED).astype(int)

@@ -112,7 +112,7 @@ def _why(at: Sequence[int], index: int, key: Key, sheets: Sequence[Sheet], seen:
                 verdict = LETTERS[seen.verdicts[number, shot_number][index]]
                 return (
                     "its patch has no partner"
-                    if verdict == "kept"
+                    if verdict in ("kept", "one side only")
                     else f"its patch was removed: {verdict}"
                 )
     return "no such acquisition of its tile" if at else "no such tile, or no such patch in it"

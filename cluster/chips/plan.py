@@ -106,10 +106,12 @@ def find_spots(
     paired = sum(len(spot.cuts) for spot in spots)
     removed = {f"removed: {name}": screening.count(name) for name in VERDICTS if name != "kept"}
     kept = screening.count("kept")
+    shown = {sheets[number].shots[shot].files for number, shot in screening.verdicts}
     funnel = {
-        "images": len(screening.verdicts),
+        "images": len(shown),
         "patches": sum(map(len, screening.verdicts.values())),
         "not cut": screening.count("not cut"),
+        "one side only": screening.count("one side only"),
         "cannot be read": screening.count("unreadable"),
         **removed,
         "kept": kept,
@@ -128,6 +130,10 @@ def divided(spots: Sequence[Spot], seed: int) -> tuple[list[Spot], list[str]]:
     """
     notes: list[str] = []
     places = [spot.place for spot in spots]
+    if not any(place.label for place in places):
+        notes.append(
+            "no place is labelled, so nothing can be learnt: give --labels or --masks of this ground"
+        )
     main = _parts([p for p in places if p.label], MAIN, seed, "main", notes)
     places = [replace(p, split=main.get(p.name, "")) for p in places]
     train = [p for p in places if p.split == "train"]

@@ -75,6 +75,8 @@ class ChipsRequest:
             raise UsageError("Give a region file, or BEFORE and AFTER.")
         if not 8 <= self.size <= _LARGEST:
             raise UsageError(f"--size {self.size} is no side of a chip: give 8 to {_LARGEST} px.")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed} is no seed: give 0 or more.")
         if self.format not in FORMATS:
             raise UsageError(f"--format {self.format!r} is unknown: give {', '.join(FORMATS)}.")
         if self.masks is not None and self.labels is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,10 +33,12 @@ LETTERS: dict[str, Verdict | str] = {
     "v": "variance",
     "?": "unreadable",
     "-": "not cut",
+    "o": "one side only",
 }
 """How verdicts are written down, a letter for each patch of an image."""
 
 _LETTER = {verdict: letter for letter, verdict in LETTERS.items()}
+_TO_READ = " "
 _AT_ONCE = 1 << 24
 """Pixels that are read at a time."""
 _PER_TASK = 1 << 26
@@ -93,18 +95,21 @@ def screen_all(
     folder: Path,
     quiet: bool,
 ) -> Screening:
-    """Judge every patch that is cut. What `folder` says of an image from an earlier run is believed;
-    what cannot be read is not written there, and is tried again by the next run."""
+    """Judge every patch that is cut and that images of both sides of the event could show: others
+    are not read. What `folder` says of an image from an earlier run is believed; what cannot be
+    read is not written there, and is tried again by the next run."""
     known = _known(sheets, folder)
     reasons: dict[Image, str] = {}
+    two_sided = _two_sided(sheets, grounds)
+    unread = [_unread(of, two_sided) for of in grounds.of]
     letters = {
-        (i, j): np.full(len(sheet.patches), _LETTER["not cut"])
+        (i, j): unread[i].copy()
         for i, sheet in enumerate(sheets)
         for j in range(len(sheet.shots))
         if (i, j) not in known
     }
-    strips = [strip for image in letters for strip in _strips(sheets, grounds, image)]
-    left = {image: sum(s.image == image for s in group) for image, group in _by_image(strips)}
+    strips = [strip for image in letters for strip in _strips(sheets, unread[image[0]], image)]
+    left = Counter(strip.image for strip in strips)
     with RunProgress(len(strips), quiet=quiet, noun="strips") as progress:
         for result in run_bounded(client, screen_strip, strips, screens, read_as):
             screened = _lost(result) if isinstance(result, Failure) else result
@@ -164,21 +169,31 @@ def _runs(indices: np.ndarray, patches: PatchGrid) -> Iterator[list[int]]:
         yield run
 
 
-def _strips(sheets: Sequence[Sheet], grounds: Grounds, image: Image) -> Iterator[Strip]:
+def _two_sided(sheets: Sequence[Sheet], grounds: Grounds) -> np.ndarray:
+    """Which grounds images from before and images from after the event could show: bool (grounds,)."""
+    shown = {when: np.zeros(len(grounds.owners), bool) for when in ("pre", "post")}
+    for sheet, of in zip(sheets, grounds.of, strict=True):
+        for when in {shot.when for shot in sheet.shots}:
+            shown[when][of[of >= 0]] = True
+    return shown["pre"] & shown["post"]
+
+
+def _unread(of: np.ndarray, two_sided: np.ndarray) -> np.ndarray:
+    """Letters of a sheet's patches that are not read, and blanks for those that are."""
+    letters = np.full(len(of), _LETTER["not cut"])
+    cut = np.flatnonzero(of >= 0)
+    letters[cut] = np.where(two_sided[of[cut]], _TO_READ, _LETTER["one side only"])
+    return letters
+
+
+def _strips(sheets: Sequence[Sheet], unread: np.ndarray, image: Image) -> Iterator[Strip]:
     sheet = sheets[image[0]]
-    cut = np.flatnonzero(grounds.of[image[0]] >= 0)
+    cut = np.flatnonzero(unread == _TO_READ)
     most = max(1, _PER_TASK // sheet.patches.size**2)
     if most >= sheet.patches.cols:
         most -= most % sheet.patches.cols
     for first, last in pairwise([*range(0, len(cut), most), len(cut)]):
         yield Strip(image, sheet.patches, sheet.shots[image[1]], cut[first:last])
-
-
-def _by_image(strips: Iterable[Strip]) -> Iterator[tuple[Image, list[Strip]]]:
-    groups: dict[Image, list[Strip]] = defaultdict(list)
-    for strip in strips:
-        groups[strip.image].append(strip)
-    yield from groups.items()
 
 
 def _lost(failure: Failure[Strip]) -> Screened:

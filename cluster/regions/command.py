@@ -64,7 +64,7 @@ def _check_beside(file: str, arguments: Mapping[str, Any]) -> None:
         for option in fields(Request)
         if option.name not in _BESIDE
         and option.name in arguments
-        and arguments[option.name] != option.default
+        and arguments[option.name] not in (option.default, None)
     ]
     if asked:
         tables = {name: "images" if name in ("aoi", "bbox") else "assess" for name in asked}

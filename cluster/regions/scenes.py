@@ -168,10 +168,9 @@ def checked_method(region: RegionFile, client: Client | None = None) -> Kernel:
             f"{region.file}: [assess] bands = {list(bands)} are {len(bands)}, and {kernel.method} "
             f"reads {kernel.bands}."
         )
-    for name in _FILES:
-        file = getattr(asked, name)
-        if file is not None and not Path(file).exists():
-            raise Refused(f"{region.file}: [assess] {name} = {str(file)!r} does not exist.")
+    footprints = asked.footprints  # weights were read above
+    if footprints is not None and not footprints.exists():
+        raise Refused(f"{region.file}: [assess] footprints = {str(footprints)!r} does not exist.")
     return kernel
 
 

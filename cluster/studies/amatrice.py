@@ -49,10 +49,10 @@ class Trainings(Task):
 
     def carry_out(self) -> dict[str, Any]:
         """Train both, test both, join them, and draw what they say."""
-        weights = [train(config, silence) for config in (self.footprints, self.cells)]
-        join(*weights, self.folder)
-        buildings, first = load(weights[0])
-        damage, second = load(weights[1])
+        outlines, levels = (train(config, silence) for config in (self.footprints, self.cells))
+        join(outlines, levels, self.folder)
+        buildings, first = load(outlines)
+        damage, second = load(levels)
         assert isinstance(buildings, UNetFootprints)
         assert isinstance(damage, GridClassifier)
         for network, config in ((buildings, self.footprints), (damage, self.cells)):

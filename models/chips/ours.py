@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ...scenes.errors import Refused
 from ...scenes.places import TABLE, read_places
+from ...scenes.split import check_nested
 from .chipset import After, ChipSet, Record
 from .picture import FilePicture, Picture, ZarrPicture
 
@@ -30,12 +31,17 @@ def read_ours(root: Path) -> ChipSet | None:
     """The chips of a folder that `aftermap chips` wrote, or None if it is none.
 
     The latest image before and the earliest after stand first. Places that are in no pair of
-    images are passed over. Raises Refused for tables that do not fit together.
+    images are passed over. Raises Refused for tables that do not fit together, and for parts that
+    share ground.
     """
     table = root / IMAGES
     if not table.is_file():
         return None
     places = read_places(root / TABLE)
+    try:
+        check_nested(list(places.values()))  # parts may have been edited
+    except Refused as error:
+        raise Refused(f"The parts in {root / TABLE} leak: {error}") from None
     pres: dict[str, list[tuple[str, Picture]]] = defaultdict(list)
     posts: dict[str, list[tuple[str, After]]] = defaultdict(list)
     for number, row in enumerate(_rows(table)):

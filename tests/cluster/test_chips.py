@@ -222,6 +222,7 @@ def test_chips_are_what_was_painted(
     done = make_chips(request)
     counts, paired = expected()
     assert done.exit_code == 0
+    assert "give --column grade" in done.notes[-1]
     assert done.funnel["images"] == 8
     assert done.funnel["patches"] == 8 * 289
     assert done.funnel["removed: black"] == counts["b"]
@@ -358,6 +359,9 @@ def test_a_folder_with_something_else_is_refused(
     with pytest.raises(Refused, match=r"mine\.txt"):
         make_chips(ask(event, tmp_path, cluster=threads))
     assert (tmp_path / "mine.txt").read_text() == "mine"
+    (tmp_path / "chips.json").write_text("[]")
+    with pytest.raises(Refused, match="does not describe a set of chips"):
+        make_chips(ask(event, tmp_path, cluster=threads))
 
 
 def test_a_damaged_tile_is_set_aside_and_tried_again(
@@ -377,6 +381,11 @@ def test_a_damaged_tile_is_set_aside_and_tried_again(
     assert 0 < done.funnel["cannot be read"] < 289
     assert SHOTS[2][1] in done.unreadable[0]
     assert open_chips(out, classes=1)
+    table = (out / "places.csv").read_text()
+    edited = table.replace(",,EPSG", ",intact,EPSG", 1)
+    (out / "places.csv").write_text(edited)
+    assert make_chips(ask(folder, out, cluster=threads)).funnel == done.funnel
+    assert (out / "places.csv").read_text() == edited != table
     file.write_bytes(whole)
     with pytest.raises(Refused, match="sampled_sha256"):
         make_chips(ask(folder, out, cluster=threads))
@@ -391,6 +400,50 @@ def test_no_chip_is_left(event: Path, tmp_path: Path, threads: Client) -> None:
         make_chips(request)
     assert error.value.exit_code == 5
     assert not (tmp_path / "chips").exists()
+
+
+def test_no_chip_is_left_of_what_can_be_read(event: Path, tmp_path: Path, threads: Client) -> None:
+    """What was screened is kept: the same command may find the rest readable."""
+    folder = tmp_path / "event"
+    subprocess.run(["cp", "-r", str(event), str(folder)], check=True)
+    for file in folder.glob("copies/ard/37/*/2022-*/*.tif"):
+        file.write_bytes(file.read_bytes()[:4000])
+    out = tmp_path / "chips"
+    for _ in range(2):
+        with pytest.raises(NothingToAnalyse, match="Some images cannot be read"):
+            make_chips(ask(folder, out, cluster=threads))
+        assert len(list((out / ".screens").glob("*.json"))) == 4
+
+
+def test_what_has_no_partner_is_not_read(event: Path, tmp_path: Path, threads: Client) -> None:
+    """A tile from after the event alone, all of whose pixels are beyond reading."""
+    folder, lone = tmp_path / "event", "031133012000"
+    subprocess.run(["cp", "-r", str(event), str(folder)], check=True)
+    file = write_tile(folder / "copies", lone, *SHOTS[2])
+    file.write_bytes(file.read_bytes()[:4000])
+    features = [ard_feature(quadkey, *shot) for quadkey in (WEST, EAST) for shot in SHOTS]
+    write_features(folder / "event.geojson", [*features, ard_feature(lone, *SHOTS[2])])
+    done = make_chips(ask(folder, tmp_path / "chips", dry_run=True, cluster=threads))
+    assert done.unreadable == ()
+    assert done.funnel["images"] == 9
+    assert done.funnel["one side only"] == 289
+    assert done.funnel["kept"] == expected()[0]["k"]
+
+
+@pytest.mark.parametrize("format", ["zarr", "png"])
+def test_chips_that_were_lost_are_made_again(
+    event: Path, tmp_path: Path, threads: Client, format: str
+) -> None:
+    out = tmp_path / "chips"
+    request = ask(event, out, format=format, labels=event / "damage.gpkg", cluster=threads)
+    make_chips(request)
+    before = files_of(out)
+    for lost in ("chips.zarr/masks/c/0/0/0",) if format == "zarr" else ("mask", "post"):
+        gone = out / lost
+        next(gone.glob("*.png"), gone).unlink()
+    assert files_of(out) != before
+    make_chips(request)
+    assert files_of(out) == before
 
 
 def test_screens_can_be_switched_off(event: Path, tmp_path: Path, threads: Client) -> None:
@@ -412,6 +465,7 @@ def test_a_chip_larger_than_the_image_is_refused(event: Path, tmp_path: Path) ->
     [
         {"size": 4},
         {"format": "jpg"},
+        {"seed": -1},
         {"column": "grade"},
         {"labels": Path("a"), "masks": Path("b")},
     ],
@@ -423,7 +477,8 @@ def test_requests_that_make_no_sense(event: Path, tmp_path: Path, wrong: dict[st
 
 def test_levels_of_polygons(event: Path, tmp_path: Path, threads: Client) -> None:
     out = tmp_path / "chips"
-    make_chips(ask(event, out, labels=event / "damage.gpkg", column="grade", cluster=threads))
+    graded = ask(event, out, labels=event / "damage.gpkg", column="grade", cluster=threads)
+    assert not any("--column" in note for note in make_chips(graded).notes)
     chips = open_chips(out, classes=5)
     assert chips.values == {0, 2, 3, 4}
     labels = Counter(place.label for place in chips.places)
@@ -580,6 +635,7 @@ def test_images_of_folders_that_overlap_by_half(tmp_path: Path, threads: Client)
     afters = Counter(row["when"] for row in csv.DictReader((tmp_path / "chips/images.csv").open()))
     assert afters["post"] == 4 * 8 + 4 * 7  # the second image shows half of the first column
     assert done.funnel["not cut"] > 0
+    assert done.funnel["images"] == 3  # though two of them are cut on both grids
 
 
 def test_the_command(event: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -594,6 +650,12 @@ def test_the_command(event: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     told = json.loads(capsys.readouterr().out)
     assert told["funnel"]["removed: snow"] == 0
     assert run_chips({**arguments, "as_json": False}) == 0
-    assert "1,614" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="BEFORE and AFTER"):
+    text = capsys.readouterr().out
+    assert "1,614" in text
+    assert "no place is labelled" in text
+    assert "Try: aftermap train" not in text
+    labels = {"labels": event / "damage.gpkg", "fresh": True, "as_json": False}
+    assert run_chips(arguments | labels) == 0
+    assert "Try: aftermap train" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"'one\.tif' is neither.*BEFORE and AFTER"):
         run_chips({**arguments, "images": ["one.tif"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_an_ard_tile_has_17_by_17_patches() -> None:
     assert (east - west, north - south) == (312.5, 312.5)
     assert tile.crs == "EPSG:32637"
     assert tile.patch(20).extent.boundingbox.bbox == pytest.approx(tile.box(20))
+
+
+def test_what_is_sent_to_workers_stays_small() -> None:
+    tile = PatchGrid(ard_grid(WEST), 64)
+    assert len(tile.boxes) == 272**2
+    sent = pickle.dumps(tile)
+    assert len(sent) < 10_000
+    np.testing.assert_array_equal(pickle.loads(sent).boxes, tile.boxes)
 
 
 def test_the_last_column_is_the_neighbours_first() -> None:

@@ -16,6 +16,7 @@ from aftermap.scenes.places import Label, Place
 from aftermap.scenes.split import BUFFER, check_leaks, check_nested, divide, leaks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
 
 MAIN = {"train": 0.70, "validation": 0.15, "test": 0.15}
 CRS = "EPSG:32637"
@@ -225,6 +226,52 @@ def test_neighbours_by_rounding_alone() -> None:
     places = [square("a", 300_000.1, 4_100_000.3, 0.3), square("b", 300_000.4, 4_100_000.3, 0.3)]
     assert places[0].box[2] != places[1].box[0]  # type: ignore[index]
     assert len(leaks(places, ["train", "test"])) == 1
+
+
+def across(gap: float, rows: int = 1, cols: int = 1) -> list[Place]:
+    """Squares of 300 m west and east of the meridian that parts zones 36 and 37, some metres apart."""
+    places = []
+    for crs, name, way in (("EPSG:32636", "west", -1), ("EPSG:32637", "east", 1)):
+        x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(36.0, 37.0)
+        for r, c in np.ndindex(rows, cols):
+            near, low = x + way * (gap / 2 + 300 * c), y + 300 * r - 150
+            far = near + way * 300
+            box = (min(near, far), low, max(near, far), low + 300)
+            label: Label = "damaged" if (r + c) % 3 else "intact"
+            places.append(Place(f"{name} {r} {c}", label, crs, box))
+    return places
+
+
+def test_neighbours_in_two_zones() -> None:
+    """There is no common grid: they are neighbours where no other place fits between them."""
+    (leak,) = leaks(across(-100), ["train", "test"])
+    assert leak.area_m2 == pytest.approx(100 * 300, rel=0.03)
+    (leak,) = leaks(across(100), ["train", "test"])
+    assert (leak.area_m2, leak.distance_m) == (
+        0,
+        pytest.approx(90, abs=1.5),
+    )  # turned by 3.6 degrees
+    assert leaks(across(330), ["train", "test"]) == []
+    assert len(leaks(across(330), ["train", "test"], margin=100)) == 1
+    assert leaks(across(100), ["train", "train"]) == []
+    odd = replace(across(100)[0], crs="nowhere")
+    assert leaks([odd, across(100)[1]], ["train", "test"]) == []
+
+
+def test_a_city_across_a_zones_edge_is_cut_without_leaks() -> None:
+    places = across(40, rows=12, cols=8)
+    splits = divide(places, MAIN, 0)
+    assert set(splits) >= set(MAIN)
+    assert splits.count(BUFFER) < 0.3 * len(places)
+    boxes = shapely.box(*np.array([place.box for place in places]).T)
+    move = Transformer.from_crs("EPSG:32637", "EPSG:32636", always_xy=True).transform
+    east = np.array([place.crs == "EPSG:32637" for place in places])
+    boxes[east] = shapely.transform(
+        boxes[east], lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1]))
+    )
+    for one, other in zip(*np.triu_indices(len(places), 1), strict=True):
+        if splits[one] != splits[other] and BUFFER not in (splits[one], splits[other]):
+            assert shapely.distance(boxes[one], boxes[other]) > 290
 
 
 def test_groups_hold_together_without_ground() -> None:

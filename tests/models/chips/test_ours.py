@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,15 @@ def test_damaged_tables(chips: Path, file: str, text: str, words: str) -> None:
     (chips / file).write_text(text)
     with pytest.raises(Refused, match=words):
         open_chips(chips, classes=1)
+
+
+def test_edited_parts_that_share_ground_are_refused(chips: Path) -> None:
+    beside = replace(PLACES[1], box=(312.6, 0.2, 625.1, 312.7))
+    write_places(chips / "places.csv", [PLACES[0], beside, PLACES[2]])
+    with pytest.raises(Refused, match=r"places\.csv leak: .*a \(train\) and b \(test\) touch"):
+        open_chips(chips, classes=1)
+    write_places(chips / "places.csv", [PLACES[0], replace(beside, split="buffer"), PLACES[2]])
+    assert len(open_chips(chips, classes=1)) == 2
 
 
 def test_labels_that_there_are_not(chips: Path) -> None:
