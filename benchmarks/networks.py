@@ -26,6 +26,7 @@ from process import Peak, isolated
 NETWORKS: dict[str, dict[str, object]] = {
     "fc-siam-diff": {"size": "medium", "classes": 5},
     "dual-hrnet": {},
+    "unet-grid": {},
 }
 """Those that are measured, at their published size."""
 
@@ -120,8 +121,10 @@ def _random(folder: Path, name: str, options: dict[str, object]) -> Path:
             torch.nn.init.kaiming_normal_(module.weight)
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
-    network.train()(*torch.randn(2, 2, 3, 256, 256))
-    window = network.eval().window()
+    window = network.window()
+    side = min(window.size, 512)  # enough for statistics; four grid cells fit
+    network.train()(*torch.randn(2, 2, 3, side, side))
+    network.eval()
     card = Card(
         method=name,
         network=name,
