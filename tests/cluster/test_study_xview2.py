@@ -27,6 +27,7 @@ from aftermap.models.checkpoint import load
 from aftermap.models.dual_hrnet import DualHRNet
 from aftermap.models.evaluation import predict_chip
 from aftermap.models.metrics import xview2_score
+from aftermap.models.presets import XVIEW2_WARM_UP
 from aftermap.models.published import XVIEW2_SCORES
 from aftermap.models.sources import Exam
 from aftermap.models.state import history
@@ -137,15 +138,18 @@ def test_a_tiny_study_from_end_to_end(chips: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_warm_up_comes_before_and_is_told(chips: Path, tmp_path: Path) -> None:
+def test_a_warm_up_comes_before_and_is_told(
+    chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SmallXView2, "warm_up", XVIEW2_WARM_UP | {"epochs": 3})
     done = study("xview2-small", tmp_path, 1, settings(chips), cluster="threads", workers=1)
     assert isinstance(done, XView2Studied)
     for outcome in done.outcomes:
         begun, main = outcome.trainings
-        assert (len(begun), len(main)) == (6, 2)
+        assert (len(begun), len(main)) == (3, 2)
         assert begun == history(tmp_path / f"{outcome.row}-0" / "warm-up")
     page = (tmp_path / "study.html").read_text()
-    assert "warmed up by weighted cross-entropy for 6 epochs of 1 step, in all three rows" in page
+    assert "warmed up by weighted cross-entropy for 3 epochs of 1 step, in all three rows" in page
     assert "width 2 in the place of 32" in page
 
 
@@ -216,7 +220,7 @@ def test_a_page_of_names_from_outside_is_escaped(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_and_run_again_it_ends_with_the_same_figures(chips: Path, tmp_path: Path) -> None:
     words = [
-        "study", "xview2-small", "--data", chips, "--width", 2, "--chip", 32, "--batch", 2,
+        "study", "xview2", "--data", chips, "--width", 2, "--chip", 32, "--batch", 2,
         "--steps", 2, "--epochs", 2, "--cluster", "threads", "--workers", 1,
     ]  # fmt: skip
     command = [sys.executable, "-m", "aftermap", *map(str, words), "-o"]

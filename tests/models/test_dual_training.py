@@ -81,7 +81,7 @@ def test_it_learns_buildings_and_levels(chips: Path, tmp_path: Path) -> None:
 
     weights = train(
         config(
-            chips, tmp_path, epochs=8, steps=25, lr=0.1, chip=64, augment="none", norm_momentum=0.1
+            chips, tmp_path, epochs=6, steps=25, lr=0.1, chip=64, augment="none", norm_momentum=0.1
         ),
         tell,
     )
