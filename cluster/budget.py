@@ -199,7 +199,9 @@ def _choose(
 ) -> int:
     """The largest chunk that fits into memory and still gives every worker several."""
     core = kernel.window.core
-    chunk = max(core, LARGEST // core * core)
+    # The squares at its edge make a small chunk of blended windows dear.
+    largest = 2 * LARGEST if kernel.window.blended else LARGEST
+    chunk = max(core, largest // core * core)
     while chunk > core:
         plan = Plan.of(shape, kernel.window, chunk, region)
         enough = _PER_WORKER * workers * threads

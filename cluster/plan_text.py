@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..scenes.grid import gsd
+from ..scenes.plan import Window
 from .budget import Budget
 from .request import Prepared
 
@@ -17,7 +18,7 @@ def describe(prepared: Prepared) -> str:
     moved = f"{shift.length_px:.1f} px, {shift.confidence:.0%} of tiles agree" if shift else "none"
     lines = [
         f"scene      {width} x {height} px at {gsd(pair.grid):.3g} m, {height * width / 1e6:.1f} Mpx",
-        f"method     {prepared.kernel.method}, window {plan.window.core} + 2 x {plan.window.halo} px halo{halo}",
+        f"method     {prepared.kernel.method}, {_window(plan.window)}{halo}",
         f"shift      {moved}",
         f"chunks     {len(plan)} of {plan.chunk} px ({plan.window_count} windows)",
         f"overhead   {plan.overhead:.2f} px seen per px of the scene (halo and edges)",
@@ -37,3 +38,9 @@ def _device_line(budget: Budget) -> list[str]:
         f" of {budget.device_free_bytes / 2**30:.1f} GiB free" if budget.device_free_bytes else ""
     )
     return [f"gpu        up to {budget.device_bytes / 2**30:.2f} GiB{free} for each worker"]
+
+
+def _window(window: Window) -> str:
+    if window.blended:
+        return f"squares of {window.size} px that fade into each other over {window.overlap} px"
+    return f"window {window.core} + 2 x {window.halo} px halo"

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from aftermap.cluster.budget import make_budget
 from aftermap.cluster.client import connected
 from aftermap.cluster.command import run_assess
+from aftermap.kernels.methods import load_method
 from aftermap.scenes.errors import Refused
+from aftermap.scenes.plan import Plan
 from aftermap.scenes.synth import Synth, write
 from distributed import Client
 from dual import dual_weights
@@ -111,3 +114,16 @@ def test_the_plan_counts_the_squares_of_every_chunk(
         plan["windows"] * 128**2 / (plan["height"] * plan["width"]), abs=1e-3
     )
     assert np.isfinite(plan["estimated_seconds"])
+
+
+def test_a_large_scene_gets_chunks_of_many_squares(weights: list[Path], tmp_path: Path) -> None:
+    """The squares at a chunk's edge are worked on twice: small chunks would double the work."""
+    kernel = load_method("dual-hrnet", weights[0], device="cpu")
+    side = 60_000
+    budget = make_budget(
+        kernel, (side, side), (0, 0, side, side), 2, 8 << 30, None, tmp_path, probe=False
+    )
+    assert budget.plan.chunk > 4096
+    assert budget.peak_bytes <= 8 << 30
+    once = Plan.of((side, side), kernel.window, side).overhead
+    assert budget.plan.overhead < 1.1 * once
