@@ -16,7 +16,8 @@ from ..scenes.errors import Refused
 Precision = Literal["fp32", "bf16"]
 
 
-@lru_cache(maxsize=4)
+# All of an ensemble's: one that fell out would be read again for every window.
+@lru_cache(maxsize=16)
 def loaded(
     weights: str, digest: str, device: str, precision: Precision, compiled: bool = False
 ) -> DamageNet:

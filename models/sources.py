@@ -143,11 +143,12 @@ def _check_codes(part: str, sources: Sequence[Chips], config: TrainConfig) -> No
     missing = _missing(found, config)
     if missing:
         count = sum(map(len, sets))
+        may_drop = config.classes == 5 and config.method != "dual-hrnet"
         raise Refused(
             f"The {part} part of {', '.join(chips.source for chips in sets)} ({count} chips) "
             f"holds the codes {', '.join(map(str, sorted(found)))}: no {', '.join(missing)}. "
             f"Give more chips, other splits in places.csv, synthetic scenes beside them "
-            f"(--data synthetic)" + (", or train with --classes 1." if config.classes == 5 else ".")
+            f"(--data synthetic)" + (", or train with --classes 1." if may_drop else ".")
         )
 
 

@@ -17,7 +17,7 @@ def weights() -> None:
 
 @weights_app.command(
     epilog="Example:\n\n"
-    "aftermap weights join weights/unet-footprints.safetensors weights/grid-classifier.safetensors "
+    "aftermap weights join footprints/unet-footprints.safetensors cells/grid-classifier.safetensors "
     "-o weights\n\n"
     "aftermap assess before.tif after.tif --method unet-grid --weights weights/unet-grid.safetensors"
 )
