@@ -126,8 +126,8 @@ def _loaded(weights: str | Path) -> tuple[DamageNet, Card]:
 
 def _asked(threshold: float | str | None, card: Card, split: str) -> float | str | None:
     """The threshold that was asked for; UsageError for what cannot be, before any chip is read."""
-    if split not in (*MAIN, "all"):
-        raise UsageError(f"--split {split!r} is none of {', '.join([*MAIN, 'all'])}.")
+    if split not in (*MAIN.shares, "all"):
+        raise UsageError(f"--split {split!r} is none of {', '.join([*MAIN.shares, 'all'])}.")
     if threshold is None:
         return None
     if card.classes > 1:
@@ -186,7 +186,7 @@ class _Parts:
         """The part to evaluate; Refused where there is nothing in it, or nothing damaged."""
         part = self.of(split)
         if not len(part):
-            sizes = ", ".join(f"{name} {len(self.of(name))}" for name in MAIN)
+            sizes = ", ".join(f"{name} {len(self.of(name))}" for name in MAIN.shares)
             damaged = "" if self.intact else " that show damage"
             raise Refused(
                 f"{self.chips.source} has no chips{damaged} in its {split} part; by part they are: "

@@ -16,7 +16,7 @@ from .chips.chip import Chip, Chips
 from .chips.chipset import ChipSet
 from .chips.mixture import Mixture, Source
 from .chips.open import open_chips
-from .chips.parts import main_parts, shares_of
+from .chips.parts import division_of, main_parts
 from .chips.synthetic import SyntheticChips
 from .metrics import DAMAGED
 from .recipes import SYNTHETIC, LoopConfig, SyntheticRecipe, TrainConfig
@@ -66,7 +66,7 @@ def source_parts(name: str, config: TrainConfig) -> Mapping[str, Chips]:
     """Training, validation and test part of a source."""
     if name == SYNTHETIC:
         return synthetic_parts(config.synthetic, config.scenes)
-    return main_parts(open_chips(name, config.classes), config.intact, shares_of(config.method))
+    return main_parts(open_chips(name, config.classes), config.intact, division_of(config.method))
 
 
 def synthetic_parts(recipe: SyntheticRecipe, cache: Path) -> dict[str, Chips]:

@@ -47,7 +47,11 @@ class Leak:
 
 
 def divide(
-    places: Sequence[Place], shares: Mapping[str, float], seed: int, margin: float = 0.0
+    places: Sequence[Place],
+    shares: Mapping[str, float],
+    seed: int,
+    margin: float = 0.0,
+    counts: np.ndarray | None = None,
 ) -> list[str]:
     """The part that each place belongs to: a name of `shares`, or "buffer".
 
@@ -58,13 +62,18 @@ def divide(
     on one side of the cut with neighbours on the other become buffers. The result depends on names,
     boxes and `seed`, not on the order of the places.
 
+    `counts` says what is shared out in the place of labelled places: (places, kinds), such as the
+    buildings of each kind that stand at a place; nothing of it may be negative.
+
     Raises UsageError for shares that are none, Refused where a part would get no place.
     """
     wanted = _checked(shares)
     if not places:
         return []
     order = sorted(range(len(places)), key=lambda i: (places[i].name, places[i].box or ()))
-    units = _Units.of([places[i] for i in order], margin)
+    ordered = [places[i] for i in order]
+    shared = _by_label(ordered) if counts is None else counts[order]
+    units = _Units.of(ordered, shared, margin)
     dealer = _Dealer(units, np.array(list(wanted.values())), np.random.default_rng(seed))
     dealer.deal()
     names = (*wanted, BUFFER)
@@ -129,20 +138,20 @@ class _Units:
     of_place: np.ndarray
     """Unit of each place."""
     counts: np.ndarray
-    """Places by label, (units, labels)."""
+    """What is shared out, (units, kinds)."""
     centres: np.ndarray
     """x, y, (units, 2); NaN where the ground is not known."""
     edges: np.ndarray
     """Pairs of neighbours, (edges, 2)."""
 
     @classmethod
-    def of(cls, places: Sequence[Place], margin: float) -> _Units:
+    def of(cls, places: Sequence[Place], shared: np.ndarray, margin: float) -> _Units:
         keys = [(1, p.group) if p.group else (0, i) for i, p in enumerate(places)]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         of_place = np.array([numbers[key] for key in keys])
-        labels = np.unique([p.label for p in places], return_inverse=True)[1]
-        counts = np.zeros((len(numbers), labels.max() + 1))
-        np.add.at(counts, (of_place, labels), 1)
+        shared = shared[:, shared.any(axis=0)]
+        counts = np.zeros((len(numbers), shared.shape[1]))
+        np.add.at(counts, of_place, shared)
         middles = np.full((len(numbers), 2), np.nan)
         # A unit stands where its last place is; only the order along an axis follows from it.
         middles[of_place] = centres(places)
@@ -158,7 +167,7 @@ class _Dealer:
         self.units = units
         self.totals = units.counts.sum(axis=0)
         self.need = np.outer(shares, self.totals)
-        """Places by label that each part still wants, (parts, labels)."""
+        """What each part still wants, (parts, kinds)."""
         self.filled = np.zeros(len(shares), bool)
         self.part = np.full(len(units.counts), -1)
         """The part of each unit; the number of parts stands for buffers."""
@@ -193,7 +202,7 @@ class _Dealer:
         return [(units[g], of_group[g]) for g in order]
 
     def _best(self, counts: np.ndarray, allowed: np.ndarray) -> int:
-        """The part that wants places with these labels most."""
+        """The part that wants such a group most."""
         wish = (self.need * (counts / self.totals)).sum(axis=1)
         return int(np.argmax(np.where(allowed, wish, -np.inf)))
 
@@ -269,6 +278,12 @@ class _Dealer:
         """The order of units along the longer axis of their ground."""
         x, y = np.nan_to_num(self.units.centres[members]).T
         return np.lexsort((members, y, x) if np.ptp(x) >= np.ptp(y) else (members, x, y))
+
+
+def _by_label(places: Sequence[Place]) -> np.ndarray:
+    """One for each place, under its label: (places, labels)."""
+    labels = np.unique([place.label for place in places], return_inverse=True)[1]
+    return np.eye(labels.max() + 1)[labels]
 
 
 def _ends(labels: np.ndarray, groups: int) -> np.ndarray:

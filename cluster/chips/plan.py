@@ -134,7 +134,7 @@ def divided(spots: Sequence[Spot], seed: int) -> tuple[list[Spot], list[str]]:
         notes.append(
             "no place is labelled, so nothing can be learnt: give --labels or --masks of this ground"
         )
-    main = _parts([p for p in places if p.label], MAIN, seed, "main", notes)
+    main = _parts([p for p in places if p.label], MAIN.shares, seed, "main", notes)
     places = [replace(p, split=main.get(p.name, "")) for p in places]
     train = [p for p in places if p.split == "train"]
     pretrain = _parts(train, PRETRAINING, seed, "pre-training", notes)

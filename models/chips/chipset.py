@@ -85,12 +85,8 @@ class ChipSet:
         pre_picture = record.pres[0 if rng is None else int(rng.integers(len(record.pres)))]
         after = record.posts[0 if rng is None else int(rng.integers(len(record.posts)))]
         pre, post = pre_picture.read(3), after.image.read(3)
-        intact = record.place.label == "intact"
-        if after.mask is not None:
-            mask = after.mask.read(1)[0]
-            codes = np.where(mask > 0, UNGRADED, 0).astype(np.uint8) if self._binary else mask
-        else:
-            codes = np.full(post.shape[1:], 0 if intact else NOT_ANALYSED, np.uint8)
+        mask = self._mask(record, after)
+        codes = np.full(post.shape[1:], self._unmasked(record), np.uint8) if mask is None else mask
         name = record.place.name
         if not pre.shape[1:] == post.shape[1:] == codes.shape:
             raise Refused(
@@ -98,6 +94,12 @@ class ChipSet:
                 f"before {pre.shape[1:]}, after {post.shape[1:]}, mask {codes.shape} px."
             )
         return Chip(pre, post, without_nodata(pre, post, codes), self.damaged(index), name)
+
+    def codes(self, index: int) -> np.ndarray:
+        """The damage codes of a place's first date after, (h, w); of one pixel where no mask has them."""
+        record = self.records[index]
+        mask = self._mask(record, record.posts[0])
+        return np.full((1, 1), self._unmasked(record), np.uint8) if mask is None else mask
 
     def subset(self, indices: Sequence[int]) -> ChipSet:
         """Some of the chips, in the order given; masks keep their meaning."""
@@ -123,6 +125,18 @@ class ChipSet:
     @property
     def _binary(self) -> bool:
         return self.coding == "binary"
+
+    def _mask(self, record: Record, after: After) -> np.ndarray | None:
+        """An image's damage codes, (h, w)."""
+        if after.mask is None:
+            return None
+        mask = after.mask.read(1)[0]
+        return np.where(mask > 0, UNGRADED, 0).astype(np.uint8) if self._binary else mask
+
+    @staticmethod
+    def _unmasked(record: Record) -> int:
+        """The code of a place without a mask."""
+        return 0 if record.place.label == "intact" else NOT_ANALYSED
 
     def _codes(self, record: Record) -> frozenset[int]:
         held = record.values or frozenset()

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ...scenes.errors import Refused
 from ...scenes.places import Label, Place
 from ...scenes.split import divide
+from ..building_score import count_buildings
 from .chipset import ChipSet
 
-MAIN = {"train": 0.70, "validation": 0.15, "test": 0.15}
-"""Shares of the main training, paper 001 section III.D."""
 
-AMATRICE = {"train": 0.70, "validation": 0.20, "test": 0.10}
-"""Shares of paper 004."""
+@dataclass(frozen=True)
+class Division:
+    """How chips that bring no parts are divided."""
+
+    shares: Mapping[str, float]
+    """Of each part."""
+    by_building: bool = False
+    """Whether buildings are shared out, damaged ones and others; else places are."""
+
+
+MAIN = Division({"train": 0.70, "validation": 0.15, "test": 0.15})
+"""The main training of paper 001, section III.D."""
+
+AMATRICE = Division({"train": 0.70, "validation": 0.20, "test": 0.10}, by_building=True)
+"""Paper 004. Whole places, with all that stands there, so that no crop of one part shows a building
+of another."""
 
 PRETRAINING = {"train": 0.92, "validation": 0.04, "test": 0.04}
 """Shares of pre-training; of the places of the main training, never of those it is tested on."""
@@ -23,30 +38,32 @@ _SEED = 0
 """Of the division of chips that bring none: the same whatever the training's own seed is."""
 
 
-def shares_of(method: str) -> Mapping[str, float]:
+def division_of(method: str) -> Division:
     """How chips that bring no parts are divided for a network: always alike, so that none is tested
     on what it has learnt from."""
     return AMATRICE if method in ("unet-footprints", "grid-classifier") else MAIN
 
 
-def divided(chips: ChipSet, shares: Mapping[str, float] = MAIN) -> ChipSet:
-    """The chips with a split each: their own where they have one, else by `shares`, neighbours together."""
+def divided(chips: ChipSet, division: Division = MAIN) -> ChipSet:
+    """The chips with a split each: their own where they have one, else by `division`, neighbours
+    together."""
     if any(place.split for place in chips.places):
         return chips
-    splits = divide(_labelled(chips), shares, _SEED)
+    counts = _buildings(chips) if division.by_building else None
+    splits = divide(_labelled(chips), division.shares, _SEED, counts=counts)
     return chips.placed([replace(p, split=s) for p, s in zip(chips.places, splits, strict=True)])
 
 
 def main_parts(
-    chips: ChipSet, intact: bool = True, shares: Mapping[str, float] = MAIN
+    chips: ChipSet, intact: bool = True, division: Division = MAIN
 ) -> dict[str, ChipSet]:
     """Training, validation and test part of the main training.
 
     `intact=False` leaves out places that show no damage, as paper 001 does. Raises Refused where
     nothing is left to train or to validate on.
     """
-    whole = divided(chips, shares)
-    found = {name: whole.part(name) for name in shares}
+    whole = divided(chips, division)
+    found = {name: whole.part(name) for name in division.shares}
     if not intact:
         found = {
             name: part.subset([i for i in range(len(part)) if part.damaged(i)])
@@ -88,3 +105,12 @@ def _labelled(chips: ChipSet) -> list[Place]:
     """The places with what their masks say for a label, so that each part gets its share of both."""
     words: dict[bool | None, Label] = {True: "damaged", False: "intact", None: ""}
     return [replace(p, label=words[chips.damaged(i)]) for i, p in enumerate(chips.places)]
+
+
+def _buildings(chips: ChipSet) -> np.ndarray:
+    """Undamaged and damaged buildings of each place, and whether it has none: (places, 3)."""
+    counts = np.zeros((len(chips), 3))
+    for index in range(len(chips)):
+        counts[index, :2] = count_buildings(chips.codes(index))
+    counts[:, 2] = ~counts.any(axis=1)
+    return counts

@@ -16,7 +16,7 @@ from aftermap.models.batches import seen
 from aftermap.models.checkpoint import load
 from aftermap.models.chips.chip import Chip
 from aftermap.models.chips.open import open_chips
-from aftermap.models.chips.parts import main_parts, shares_of
+from aftermap.models.chips.parts import division_of, main_parts
 from aftermap.models.loop import Tick, silence
 from aftermap.models.presets import train_config
 from aftermap.models.ranks import Ranks
@@ -86,9 +86,9 @@ def test_the_preset_is_the_paper(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_places_are_divided_as_in_the_paper(many: Path, method: str, tmp_path: Path) -> None:
-    found = main_parts(open_chips(many, 1), shares=shares_of(method))
+    found = main_parts(open_chips(many, 1), division=division_of(method))
     assert {name: len(part) for name, part in found.items()} == {"train": 21, "validation": 6, "test": 3}  # fmt: skip
-    assert shares_of("fc-ef")["test"] == 0.15
+    assert division_of("fc-ef").shares["test"] == 0.15
     task = Segmentation(config(many, tmp_path, method))
     assert len(task.chips) == 21
     assert len(task.exam) == 6

@@ -130,6 +130,25 @@ def test_small_groups_meet_the_shares_without_buffers(sizes: list[int], seed: in
             assert abs(mine.count(name) - share * len(mine)) <= 4
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=40, max_size=120),
+    st.integers(0, 3),
+)
+def test_what_is_counted_is_shared_out(found: list[tuple[int, int]], seed: int) -> None:
+    """Places far apart with buildings of two kinds: the parts get their share, up to a place."""
+    places = [Place(str(i)) for i in range(len(found))]
+    counts = np.array([(*pair, not any(pair)) for pair in found])
+    splits = np.array(divide(places, MAIN, seed, counts=counts))
+    assert BUFFER not in splits
+    for name, share in MAIN.items():
+        mine = counts[splits == name].sum()
+        assert abs(mine - share * counts.sum()) <= counts.sum(axis=1).max() + 0.05 * counts.sum()
+    shuffled = np.random.default_rng(seed).permutation(len(places))
+    again = divide([places[i] for i in shuffled], MAIN, seed, counts=counts[shuffled])
+    assert again == splits[shuffled].tolist()
+
+
 @pytest.mark.parametrize(("rows", "cols"), [(35, 35), (12, 90)])
 def test_a_city_of_touching_places_is_cut(rows: int, cols: int) -> None:
     places = city(rows, cols)

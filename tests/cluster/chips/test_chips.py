@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -30,180 +28,18 @@ from aftermap.scenes.places import read_places
 from aftermap.scenes.screen import Screens
 from catalogs import ard_feature, write_features
 from distributed import Client
-from PIL import Image
-from rasterio.features import rasterize
-from rasters import write_raster
-
-SIZE = 64
-SIDE = 17 * SIZE
-METRES = 312.5 / SIZE
-"""Pixels of the made tiles: a chip is the same ground as one of 1,024 px of a real tile."""
-
-WEST, EAST = "031133012312", "031133012313"
-SHOTS = (
-    ("2022-07-26", "1030A"),
-    ("2022-12-30", "1030B"),
-    ("2023-02-07", "1040A"),
-    ("2023-02-12", "1040B"),
+from event_made import (
+    EAST,
+    SHOTS,
+    SIZE,
+    WEST,
+    ask,
+    check_chips,
+    expected,
+    files_of,
+    write_tile,
 )
-BEFORE = ("1030A", "1030B")
-
-
-def corner(quadkey: str) -> tuple[float, float]:
-    """West and north of a tile's file, by plain digits."""
-    column = sum((int(d) % 2) * 2 ** (11 - i) for i, d in enumerate(quadkey))
-    row = sum((int(d) // 2) * 2 ** (11 - i) for i, d in enumerate(quadkey))
-    return -9_740_000 + 5000 * column - 156.25, 10_240_000 - 5000 * row + 156.25
-
-
-def place(quadkey: str) -> rasterio.Affine:
-    west, north = corner(quadkey)
-    return rasterio.Affine(METRES, 0, west, 0, -METRES, north)
-
-
-def kind(column: int, row: int, image: str) -> str:
-    """What a patch of the ground shows in an image: by its place in the zone, whatever the tile."""
-    roll = np.random.default_rng([column, row, *image.encode()]).random()
-    return next(k for k, most in zip("bsvk", (0.08, 0.16, 0.3, 1.0), strict=True) if roll < most)
-
-
-def paint(column: int, row: int, image: str) -> np.ndarray:
-    """A patch, uint8 (3, 64, 64): black, bright, flat, or dark and light with noise."""
-    what = kind(column, row, image)
-    rng = np.random.default_rng([1, column, row, *image.encode()])
-    pixels = np.full((3, SIZE, SIZE), {"b": 0, "s": 200, "v": 90, "k": 180}[what], np.int16)
-    if what == "k":
-        pixels[:, :, : SIZE // 2] = 50
-    noise = rng.integers(0, 5, pixels.shape)
-    return (pixels + (noise if what != "b" else 0)).astype(np.uint8)
-
-
-def lattice(quadkey: str) -> tuple[int, int]:
-    """Column and row of a tile's first patch, counted over its zone."""
-    west, north = corner(quadkey)
-    return round((west + 10_000_000) / 312.5 + 0.5), round((20_000_000 - north) / 312.5 + 0.5)
-
-
-def write_tile(folder: Path, quadkey: str, day: str, image: str) -> Path:
-    left, top = lattice(quadkey)
-    rows = [
-        np.concatenate([paint(left + c, top + r, image) for c in range(17)], axis=2)
-        for r in range(17)
-    ]
-    file = folder / "ard/37" / quadkey / day / f"{image}-visual.tif"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return write_raster(
-        file, np.concatenate(rows, axis=1), transform=place(quadkey), photometric="rgb"
-    )
-
-
-@pytest.fixture(scope="module")
-def event(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a catalog, its local copies, and a region file."""
-    folder = tmp_path_factory.mktemp("event")
-    features = []
-    for quadkey in (WEST, EAST):
-        for day, image in SHOTS:
-            write_tile(folder / "copies", quadkey, day, image)
-            features.append(ard_feature(quadkey, day, image))
-    write_features(folder / "event.geojson", features)
-    (folder / "region.toml").write_text(
-        '[images]\nkind = "maxar"\npath = "event.geojson"\nevent_date = 2023-02-06\n'
-        'root = "copies"\n'
-    )
-    _labels().to_file(folder / "damage.gpkg")
-    west, north = corner(WEST)
-    half = shapely.box(west, north - 5312.5, west + 5000, north)
-    gpd.GeoDataFrame(geometry=[half], crs="EPSG:32637").to_file(folder / "seen.gpkg")
-    return folder
-
-
-def _labels() -> gpd.GeoDataFrame:
-    """A damaged square in every fifth patch of the western tile."""
-    west, north = corner(WEST)
-    squares = [
-        shapely.box(*(x := west + c * 312.5 + 30, y := north - r * 312.5 - 90), x + 40, y + 50)
-        for r in range(17)
-        for c in range(16)
-        if (r * 17 + c) % 5 == 0
-    ]
-    grades = [str(1 + i % 4) for i in range(len(squares))]
-    return gpd.GeoDataFrame({"grade": grades}, geometry=squares, crs="EPSG:32637")
-
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[Client]:
-    with connected("threads", workers=2) as client:
-        yield client
-
-
-def ask(event: Path, out: Path, **options: Any) -> ChipsRequest:
-    return ChipsRequest(out=out, region=event / "region.toml", size=SIZE, **options)
-
-
-def expected() -> tuple[Counter[str], dict[tuple[int, int], list[str]]]:
-    """What should become of the patches, from the painting alone: counts, and images by place."""
-    counts: Counter[str] = Counter()
-    shown: dict[tuple[int, int], list[str]] = {}
-    for quadkey in (WEST, EAST):
-        left, top = lattice(quadkey)
-        for _, image in SHOTS:
-            for r in range(17):
-                for c in range(17):
-                    what = kind(left + c, top + r, image)
-                    counts[what] += 1
-                    images = shown.setdefault((left + c, top + r), [])
-                    if what == "k" and image in images:
-                        counts["twice"] += 1
-                    elif what == "k":
-                        images.append(image)
-    paired = {
-        at: images
-        for at, images in shown.items()
-        if {image in BEFORE for image in images} == {True, False}
-    }
-    return counts, paired
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder of chips but its record and its memory of the screens."""
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-        and file.name not in ("chips.json", ".lock")
-        and ".screens" not in file.parts
-    }
-
-
-def check_chips(folder: Path, event: Path) -> None:
-    """Every chip that a network is given is what was painted at its place, and nothing is missing."""
-    _, paired = expected()
-    chips = open_chips(folder, classes=1)
-    assert len(chips) == len(paired)
-    rows = list(csv.DictReader((folder / "images.csv").open()))
-    assert len(rows) == sum(map(len, paired.values()))
-    for number, record in enumerate(chips.records):
-        west, _, _, north = record.place.box
-        at = round((west + 10_000_000) / 312.5 + 0.5), round((20_000_000 - north) / 312.5 + 0.5)
-        befores = [image for image in paired[at] if image in BEFORE]
-        afters = [image for image in paired[at] if image not in BEFORE]
-        np.testing.assert_array_equal(record.pres[0].read(3), paint(*at, max(befores)))
-        np.testing.assert_array_equal(record.posts[0].image.read(3), paint(*at, min(afters)))
-        assert (len(record.pres), len(record.posts)) == (len(befores), len(afters))
-        if record.posts[0].mask is not None:
-            mask = record.posts[0].mask.read(1)[0]
-            np.testing.assert_array_equal(mask, truth(record.place.box))
-        assert bool(chips.damaged(number)) == (truth(record.place.box) == 5).any()
-
-
-def truth(box: tuple[float, float, float, float]) -> np.ndarray:
-    """Damage codes at a place, burned here from the labels; 255 in the strip that nobody looked at."""
-    west, _, _, north = box
-    transform = rasterio.Affine(METRES, 0, west, 0, -METRES, north)
-    shapes = [(shape, 5) for shape in _labels().geometry]
-    codes = rasterize(shapes, (SIZE, SIZE), transform=transform, dtype="uint8")
-    return np.full_like(codes, 255) if west + 1 > corner(WEST)[0] + 5000 else codes
+from rasters import write_raster
 
 
 @pytest.mark.parametrize("format", ["zarr", "png", "tif"])
@@ -473,116 +309,6 @@ def test_a_chip_larger_than_the_image_is_refused(event: Path, tmp_path: Path) ->
 def test_requests_that_make_no_sense(event: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"--{next(iter(wrong))}"):
         ChipsRequest(out=tmp_path, region=event / "region.toml", **wrong)
-
-
-def test_levels_of_polygons(event: Path, tmp_path: Path, threads: Client) -> None:
-    out = tmp_path / "chips"
-    graded = ask(event, out, labels=event / "damage.gpkg", column="grade", cluster=threads)
-    assert not any("--column" in note for note in make_chips(graded).notes)
-    chips = open_chips(out, classes=5)
-    assert chips.values == {0, 2, 3, 4}
-    labels = Counter(place.label for place in chips.places)
-    assert set(labels) == {"damaged", ""}
-    frame = _labels()
-    for record in chips.records:
-        touched = frame[frame.intersects(shapely.box(*record.place.box))].grade.tolist()
-        assert (record.place.label == "damaged") == any(grade != "1" for grade in touched)
-
-
-def test_a_raster_of_codes(event: Path, tmp_path: Path, threads: Client) -> None:
-    """Coarser than the chips, and in degrees: the nearest code counts."""
-    codes = np.zeros((1, 40, 40), np.uint8)
-    codes[0, 10:20, 10:20], codes[0, :, 30:] = 4, 255
-    west, _, east, north = (
-        gpd.GeoSeries([shapely.box(*_box(WEST))], crs=32637).to_crs(4326).total_bounds
-    )
-    step = (east - west) / 40
-    file = write_raster(
-        tmp_path / "truth.tif", codes, "EPSG:4326", rasterio.Affine(step, 0, west, 0, -step, north)
-    )
-    make_chips(ask(event, tmp_path / "chips", labels=file, cluster=threads))
-    chips = open_chips(tmp_path / "chips", classes=5)
-    labels = Counter(place.label for place in chips.places)
-    assert min(labels["damaged"], labels["intact"], labels[""]) > 5
-    damaged = [r for r in chips.records if r.place.label == "damaged"]
-    with rasterio.open(file) as source:
-        for record in damaged[:5]:
-            west, _, _, north = record.place.box
-            xs = west + METRES * (np.arange(SIZE) + 0.5)
-            ys = north - METRES * (np.arange(SIZE) + 0.5)
-            points = gpd.GeoSeries.from_xy(*(a.ravel() for a in np.meshgrid(xs, ys)), crs=32637)
-            points = points.to_crs(4326)
-            rows, cols = rasterio.transform.rowcol(source.transform, points.x, points.y)
-            inside = (np.array(rows) >= 0) & (np.array(rows) < 40) & (np.array(cols) >= 0)
-            found = np.full(len(points), 255)
-            found[inside] = codes[0][np.array(rows)[inside], np.array(cols)[inside]]
-            mask = record.posts[0].mask.read(1)[0]
-            # Pixels whose centre lies on an edge of the coarse cells may fall to either side.
-            assert (mask.ravel() == found).mean() > 0.99
-
-
-def _box(quadkey: str) -> tuple[float, float, float, float]:
-    west, north = corner(quadkey)
-    return west, north - 5312.5, west + 5312.5, north
-
-
-def test_other_values_of_a_raster_are_refused(event: Path, tmp_path: Path, threads: Client) -> None:
-    file = write_raster(
-        tmp_path / "truth.tif", np.full((1, SIDE, SIDE), 7, np.uint8), transform=place(WEST)
-    )
-    with pytest.raises(Refused, match=r"values \[7\]"):
-        make_chips(ask(event, tmp_path / "chips", labels=file, cluster=threads))
-
-
-def save_mask(folder: Path, name: str, pixels: np.ndarray) -> None:
-    folder.mkdir(exist_ok=True)
-    Image.fromarray(pixels).save(folder / f"{name}.png")
-
-
-def test_published_masks_by_name(event: Path, tmp_path: Path, threads: Client) -> None:
-    """Also one that names column 0 of the eastern tile, whose ground is the western tile's column 16."""
-    _, paired = expected()
-    left, top = lattice(WEST)
-    own = next(
-        (at[1] - top) * 17 + at[0] - left
-        for at, images in sorted(paired.items())
-        if at[0] - left < 16 and {"1040A", "1040B"} <= set(images)
-    )
-    seam = next(
-        at[1] - top
-        for at, images in sorted(paired.items())
-        if at[0] - left == 16 and "1040B" in images
-    )
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[10:20, 5:9] = 255
-    masks = tmp_path / "masks"
-    save_mask(masks, f"{WEST}_2023-02-07_1040A-visual_{own}", mask)
-    save_mask(masks, f"{EAST}_2023-02-12_1040B-visual_{seam * 17}", mask // 255)
-    save_mask(masks, f"{WEST}_2023-02-09_1040C-visual_3", mask)
-    done = make_chips(ask(event, tmp_path / "chips", masks=masks, cluster=threads))
-    (note,) = [n for n in done.notes if n.startswith("mask without a chip")]
-    assert "1040C-visual_3.png: no such acquisition" in note
-    chips = open_chips(tmp_path / "chips", classes=1)
-    damaged = {r.place.name: r for r in chips.records if r.place.label == "damaged"}
-    assert set(damaged) == {f"{WEST}_{own}", f"{WEST}_{seam * 17 + 16}"}
-    for record in damaged.values():
-        (after,) = record.posts
-        np.testing.assert_array_equal(after.mask.read(1)[0], np.where(mask > 0, 5, 0))
-
-
-@pytest.mark.parametrize(
-    ("pixels", "match"),
-    [
-        (np.zeros((32, 64), np.uint8), "64 x 32 px"),
-        (np.full((SIZE, SIZE), 7, np.uint8), r"values \[7\]"),
-    ],
-)
-def test_masks_that_cannot_be_used(
-    event: Path, tmp_path: Path, pixels: np.ndarray, match: str
-) -> None:
-    save_mask(tmp_path / "masks", f"{WEST}_2023-02-07_1040A-visual_3", pixels)
-    with pytest.raises(Refused, match=match):
-        make_chips(ask(event, tmp_path / "chips", masks=tmp_path / "masks"))
 
 
 def test_two_images_on_their_own_grids(tmp_path: Path, threads: Client) -> None:
