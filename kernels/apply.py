@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import dask.array as da
 import numpy as np
@@ -22,16 +23,24 @@ from ..scenes.pair import Pair
 from ..scenes.plan import Chunk, Plan, Window
 from .blend import Blending, blended
 from .kernel import Kernel
+from .scan import Edges, Scanning, scanned
 
 Block = Mapping[str, np.ndarray]
 
 
-def run_block(kernel: Kernel, pre: np.ndarray, post: np.ndarray, valid: np.ndarray) -> Block:
+def run_block(
+    kernel: Kernel,
+    pre: np.ndarray,
+    post: np.ndarray,
+    valid: np.ndarray,
+    edges: Edges | None = None,
+) -> Block:
     """Run a kernel over one block: whole windows side by side, with a halo around them.
 
     Images are (bands, h, w) uint8 and `valid` (h, w) bool, with h and w a whole number of cores
-    plus two halos. Returns each layer's bytes over the cores; windows without a valid pixel in
-    their core are not run, and pixels that are not valid become 255.
+    plus two halos; `edges` are those of the raster, in pixels of the block; None: it ends with
+    the cores. Returns each layer's bytes over the cores; windows without a valid pixel in their
+    core are not run, and pixels that are not valid become 255.
     """
     core, halo = kernel.window.core, kernel.window.halo
     down, across = (valid.shape[0] - 2 * halo) // core, (valid.shape[1] - 2 * halo) // core
@@ -40,6 +49,9 @@ def run_block(kernel: Kernel, pre: np.ndarray, post: np.ndarray, valid: np.ndarr
         assert isinstance(kernel, Blending)
         made = blended(kernel, pre, post, valid)
         return {layer.name: _masked(made[layer.name], kept, layer) for layer in kernel.layers}
+    if kernel.window.scan:
+        inside = Edges(halo, halo, halo + down * core, halo + across * core)
+        return scanned(cast(Scanning, kernel), post, valid, edges or inside)
     places = [
         (i, j)
         for i in range(down)
@@ -96,11 +108,17 @@ def apply_chunk(kernel: Kernel, pair: Pair, plan: Plan, chunk: Chunk) -> Block |
     analysed = valid[core] & pair.wanted(chunk.row0, chunk.col0, chunk.row1, chunk.col1)
     if not analysed.any():
         return None
-    block = run_block(kernel, pre, post, valid)
+    block = run_block(kernel, pre, post, valid, _edges(plan, chunk))
     return {
         layer.name: _masked(_cells(block[layer.name], layer, height, width), analysed, layer)
         for layer in kernel.layers
     }
+
+
+def _edges(plan: Plan, chunk: Chunk) -> Edges:
+    """Where the raster begins and ends, in pixels of a chunk's block."""
+    top, left = (first - plan.window.halo for first in (chunk.row0, chunk.col0))
+    return Edges(-top, -left, plan.shape[0] - top, plan.shape[1] - left)
 
 
 def apply(kernel: Kernel, pair: xr.Dataset, chunk: int = 2048) -> xr.Dataset:
@@ -158,7 +176,7 @@ class Tiling:
     def of(cls, pair: xr.Dataset, window: Window, chunk: int) -> Tiling:
         """Cut a pair into chunks of whole windows; a rest smaller than the halo joins its neighbour."""
         origin = _origin(pair)
-        side = max(1, -(-chunk // window.core)) * window.core
+        side = max(1, -(-max(chunk, window.halo) // window.core)) * window.core
         rows, cols = (
             _axis(pair.sizes[dim], start, side, window.halo)
             for dim, start in zip(("y", "x"), origin, strict=True)
@@ -179,6 +197,17 @@ class Tiling:
         before = first % core + halo - (lent if index > 0 else 0)
         after = -last % core + halo - (lent if index < len(sizes) - 1 else 0)
         return before, after
+
+    def edges(self, i: int, j: int) -> Edges:
+        """Where the array begins and ends, in pixels of the block of chunk (i, j)."""
+        (top, bottom), (left, right) = (self._ends(axis, n) for axis, n in enumerate((i, j)))
+        return Edges(top, left, bottom, right)
+
+    def _ends(self, axis: int, index: int) -> tuple[int, int]:
+        sizes, origin = (self.rows, self.cols)[axis], self.origin[axis]
+        core = self.window.core
+        begin = (origin + sum(sizes[:index])) // core * core - self.window.halo
+        return origin - begin, origin + sum(sizes) - begin
 
 
 def _axis(length: int, start: int, side: int, halo: int) -> tuple[int, ...]:
@@ -230,7 +259,7 @@ def _run_tile(
         if len(images) > kernel.bands
         else (images[:0], images)
     )
-    block = run_block(kernel, pre, post, valid)
+    block = run_block(kernel, pre, post, valid, tiling.edges(i, j))
     height, width = tiling.rows[i], tiling.cols[j]
     top, left = (
         (tiling.origin[0] + sum(tiling.rows[:i])) % kernel.window.core,

@@ -20,14 +20,34 @@ class Window:
     Plain: a square of `core` pixels, seen with `halo` pixels of context per side. Blended: squares
     of two halos a side are seen, one around each corner of each core, and overlap by what two
     halos are wider than a core. There neighbours fade into each other, so that a network that
-    looks at its whole square leaves no seam.
+    looks at its whole square leaves no seam. Scanned: a square of `scan` pixels is seen from each
+    core's first pixel on, moved inwards where it would reach past the raster; see `scanning`.
     """
 
     core: int
     halo: int
     blended: bool = False
+    scan: int = 0
+
+    @classmethod
+    def scanning(cls, side: int, overlap: int) -> Window:
+        """Squares of `side` px of which neighbours have `overlap` px in common."""
+        if not 0 <= overlap < side:
+            raise UsageError(
+                f"Squares of {side} px can overlap by 0 to {side - 1} px, not by {overlap}. Change "
+                f"--overlap."
+            )
+        # As far as a square at the raster's edge may have to be moved.
+        return cls(side - overlap, side, scan=side)
 
     def __post_init__(self) -> None:
+        if self.scan:
+            if not 1 <= self.core <= self.scan == self.halo:
+                raise UsageError(
+                    f"Scanned squares of {self.scan} px need a core of 1 to {self.scan} px and a "
+                    f"halo of {self.scan} px; got core {self.core}, halo {self.halo}."
+                )
+            return
         if self.core < 1 or self.halo < 0 or self.halo > self.core:
             raise UsageError(
                 f"A window needs a core of at least 1 px and a halo of 0 to core px; "
@@ -42,12 +62,15 @@ class Window:
     @property
     def size(self) -> int:
         """Pixels per side that a network is given at once."""
+        if self.scan:
+            return self.scan
         return 2 * self.halo if self.blended else self.core + 2 * self.halo
 
     @property
     def overlap(self) -> int:
-        """Pixels over which neighbours fade into each other."""
-        return 2 * self.halo - self.core if self.blended else 0
+        """Pixels that neighbouring squares have in common, where each is a result of its own or they
+        fade into each other."""
+        return self.size - self.core if self.scan or self.blended else 0
 
 
 @dataclass(frozen=True)
