@@ -7,7 +7,7 @@ resume, gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -31,6 +31,7 @@ from ..kernels.buildings import (
     empty_table,
     supplied,
 )
+from ..kernels.detections import Suppression, centres, detections
 from ..kernels.stitch import Pieces, join, pieces_in
 from ..kernels.survey import (
     Cells,
@@ -43,12 +44,9 @@ from ..kernels.survey import (
     survey_in,
 )
 from ..kernels.tally import Tally, Task, add_up, chunk_rows, names, tally_in, tasks, to_pixels
-from ..kernels.totals import Expected
-from ..kernels.verdict import LEVEL_LAYERS
 from ..scenes.cog import write_cog
 from ..scenes.footprints import FootprintFile
-from ..scenes.layer import NOT_ANALYSED
-from ..scenes.legend import LEGEND, LEVELS, TITLE, VERSION, entry
+from ..scenes.legend import TITLE, VERSION, entry
 from ..scenes.plan import Chunk, Plan
 from ..scenes.shift_field import Moves, ShiftField
 from ..scenes.store import Store
@@ -57,6 +55,7 @@ from .folder import RunFolder
 from .futures import check_stop, heed
 from .heap import trim
 from .spool import BLOCK, ComponentSpool, Counted, FootprintSpool
+from .totals import Totals
 
 
 class MapChunks(Protocol):
@@ -87,6 +86,10 @@ class FinishJob:
     shifts: ShiftField | None = None
     """The shift between the images from place to place, by which supplied footprints are moved
     before they are counted; None where they lie on the after image already."""
+    suppression: Suppression = field(default_factory=Suppression)
+    """How scanned squares that lie on each other become one detection."""
+    gazetteer: Path | None = None
+    """File of names that scanned squares get addresses from."""
     aoi: gpd.GeoDataFrame | None = None
     """The area of interest, any CRS; None for all of the grid."""
     skipped: Sequence[tuple[Chunk, str]] = ()
@@ -110,9 +113,7 @@ def finish(job: FinishJob, map_chunks: MapChunks, stop: Event | None = None) -> 
     write = partial(_write_layer, job.store, job.grid, job.folder, tags)
     rasters = list(map_chunks(write, names(job.store.layers)))
     counted = {name: Totals(job.rules) for name in ("buildings", "damage_areas")}
-    given = job.footprints
-    pieces = _detect(job, map_chunks) if given is None else _count(job, given, map_chunks, stop)
-    with pieces as found:
+    with _pieces(job, map_chunks, stop) as found:
         for name, blocks in found.tables.items():
             write_geoparquet(_parquet(job, name), counted[name].watch(heed(stop, blocks)))
         check_stop(stop)
@@ -183,6 +184,27 @@ class _Found:
     """Counts of the supplied footprints."""
     notes: dict[str, Table] = field(default_factory=dict)
     """Further layers."""
+
+
+def _pieces(
+    job: FinishJob, map_chunks: MapChunks, stop: Event | None
+) -> AbstractContextManager[_Found]:
+    """The way from pixels to rows: by supplied footprints, scanned squares, or components."""
+    if job.footprints is not None:
+        return _count(job, job.footprints, map_chunks, stop)
+    return _scan(job, map_chunks) if job.store.plan.window.scan else _detect(job, map_chunks)
+
+
+@contextmanager
+def _scan(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
+    """Choose among the squares of the whole scene."""
+    plan, side = job.store.plan, cell_side(job.store.plan)
+    surveys = list(map_chunks(partial(survey_in, job.store, side=side), plan))
+    found = detections(
+        job.store, job.grid, job.rules, job.suppression, job.origin, job.scene_prefix, job.gazetteer
+    )
+    tables = _empty(job) | {"damage_areas": [found]}
+    yield _Found(gather(surveys, plan, side), tables, notes={"damage_points": centres(found)})
 
 
 @contextmanager
@@ -320,57 +342,3 @@ def _area_facts(cells: Cells, job: FinishJob, wanted: np.ndarray) -> dict[str, A
         "skipped": len(job.skipped),
         "legend": f"{TITLE}, version {VERSION}",
     }
-
-
-class Totals:
-    """Counts and areas per class, gathered while rows pass by."""
-
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        self.count = np.zeros(256, np.int64)
-        self.area = np.zeros(256)
-        self.expected = Expected(len(LEVELS))
-
-    def watch(self, blocks: Iterable[gpd.GeoDataFrame]) -> Iterator[gpd.GeoDataFrame]:
-        for block in blocks:
-            classes = block["damage_class"].to_numpy()
-            self.count += np.bincount(classes, minlength=256)
-            self.area += np.bincount(classes, weights=block["area_m2"], minlength=256)
-            seen = classes != NOT_ANALYSED
-            self.expected.add(block.loc[seen, list(LEVEL_LAYERS)].to_numpy(float))
-            yield block
-
-    def expectations(self) -> dict[str, Any]:
-        """The numbers that the probabilities add up to, with their intervals; nothing without any."""
-        if not self.expected.buildings:
-            return {}
-        *levels, _ = self.expected.totals()
-        known = "calibrated" if self.rules.temperatures else "not calibrated"
-        return {
-            "intervals": {
-                code: {
-                    "count": round(total.count, 1),
-                    "low": round(total.low, 1),
-                    "high": round(total.high, 1),
-                }
-                for code, total in zip(LEVELS, levels, strict=True)
-            },
-            "interval_basis": (
-                f"Expected numbers are what the probabilities of {self.expected.buildings} analysed "
-                f"buildings add up to ({known}). Their 95 % intervals hold for chance alone, as if "
-                "each building were judged on its own; what the method gets wrong all over the scene "
-                "is not in them. An audit measures that: aftermap audit RUN."
-            ),
-        }
-
-    def facts(self) -> dict[str, Any]:
-        by_class = {
-            row.code: {
-                "count": int(self.count[row.code]),
-                "area_m2": round(float(self.area[row.code]), 2),
-            }
-            for row in LEGEND
-            if self.count[row.code]
-        }
-        total = round(float(self.area.sum()), 2)
-        return {"total": int(self.count.sum()), "area_m2": total, "by_class": by_class}

@@ -152,7 +152,7 @@ def supplied(
         table[name] = frame[name].to_numpy()
     geometry = _multi(frame.geometry.to_numpy())
     table["area_m2"] = np.round(geodesic_area(geometry, frame.crs), 2)
-    placed = _finished(table, geometry, frame.crs, origin, rules, BUILDING_COLUMNS)
+    placed = completed(table, geometry, frame.crs, origin, rules, BUILDING_COLUMNS)
     return placed.iloc[np.argsort(frame["position"].to_numpy(), kind="stable")].reset_index(
         drop=True
     )
@@ -197,12 +197,12 @@ def detected(
     table["footprint_source"] = "detected"
     table["det_method"] = f"components of {_named(rules.codes)}"
     table["area_m2"] = area
-    return _finished(table, geometry, crs, origin, rules, wanted)
+    return completed(table, geometry, crs, origin, rules, wanted)
 
 
 def empty_table(wanted: Sequence[str], crs: object) -> gpd.GeoDataFrame:
     """A table without rows, with the columns and types of a full one."""
-    kinds = dict.fromkeys(wanted, "str")
+    kinds = dict.fromkeys(wanted, "str") | dict.fromkeys(("lon", "lat"), "float64")
     kinds |= dict.fromkeys((*LEVEL_LAYERS, "damage_score", "damage_frac", "valid_frac"), "float64")
     kinds |= dict.fromkeys((*_NUMBERS, "area_m2"), "float64")
     kinds |= dict.fromkeys(FLAG_COLUMNS, "boolean")
@@ -337,7 +337,7 @@ def _multi(geometry: np.ndarray) -> np.ndarray:
     return shapely.multipolygons(parts, indices=owner)
 
 
-def _finished(
+def completed(
     table: pd.DataFrame,
     geometry: np.ndarray,
     crs: object,
@@ -345,7 +345,10 @@ def _finished(
     rules: Rules,
     wanted: Sequence[str],
 ) -> gpd.GeoDataFrame:
-    """Add what all rows share, flags, area and geometry, and order and type the columns."""
+    """A table with what all rows share, flags and geometry added, its columns ordered and typed.
+
+    Columns of `wanted` that the tables of buildings and areas do not know keep their types.
+    """
     low, high = rules.verdict.flags
     for name, least in zip(FLAG_COLUMNS, (high, low), strict=True):
         table[name] = _flag(table, least)

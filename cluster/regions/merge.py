@@ -22,8 +22,8 @@ from ...scenes.catalog import CatalogImage, ScenePair
 from ...scenes.grid import polygonal
 from ...scenes.lonlat import to_lonlat
 from ...scenes.vectors import read_blocks, write_geopackage, write_geoparquet
-from ..finish import Totals
 from ..spool import BLOCK
+from ..totals import Totals
 from .edges import EdgeSpool, reconcile
 from .folder import MERGED, RegionFolder, SceneState
 from .parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
