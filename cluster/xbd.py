@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
-from ..models.chips.xbd_layout import XbdTile, find_tiles, parts_of, stray_labels, target_stem
+from ..models.chips.xbd_layout import (
+    XbdTile,
+    find_tiles,
+    labelled_by,
+    parts_of,
+    stray_labels,
+    target_stem,
+)
 from ..models.chips.xbd_targets import RULES, TargetRules, drawn, drawn_before
 from ..models.chips.xbd_tile import Examined, Unusable, examine, read_target
 from ..models.chips.xbd_write import write_target
@@ -211,7 +218,7 @@ def survey(
             rules=told,
             by_folder=sums.by_folder,
             by_disaster=dict(sorted(sums.by_disaster.items())),
-            parts=parts_of([outer.name for outer in found if outer != data]),
+            parts=parts_of([o.name for o in found if o != data and labelled_by(o)]),
             left_out=tuple(sums.left_out.lines()),
             problems=tuple(sums.problems.lines()),
             targets=targets,

@@ -48,6 +48,9 @@ _LARGEST = 256 << 20
 _FAR = 1e6
 """Px from the image's corner; no outline of an image is anywhere near as far away."""
 
+_COLLECTIONS = 100
+"""Of one feature. GEOS reads nested ones by recursion: tens of thousands end the process."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -144,7 +147,9 @@ def read_xbd(path: str | Path) -> XbdLabel:
                 problems.append(Problem(where, "has the uid of an earlier one; kept", uid))
             elif degrees and uid not in degrees:
                 problems.append(Problem(where, "has no partner in lng_lat; kept", uid))
-            found.append(XbdBuilding(uid, subtype, shape, degrees.get(uid)))
+            # Where two features have a uid, its degrees go to the first only.
+            at = None if uid in seen else degrees.get(uid)
+            found.append(XbdBuilding(uid, subtype, shape, at))
         seen.add(uid)
     problems += [
         Problem(f"uid {uid}", "is in lng_lat but not in xy; left out")
@@ -243,10 +248,7 @@ def _outline(
     wkt: Any, where: str, problems: list[Problem]
 ) -> shapely.Polygon | shapely.MultiPolygon | None:
     """The polygons of a WKT text; None, with a word to `problems`, where there are none."""
-    try:
-        shape = shapely.from_wkt(wkt) if isinstance(wkt, str) else None
-    except shapely.errors.ShapelyError:
-        shape = None
+    shape = _parsed(wkt)
     if shape is None:
         problems.append(Problem(where, "has no readable wkt; left out", repr(wkt)[:40]))
         return None
@@ -259,6 +261,16 @@ def _outline(
         problems.append(Problem(where, "reaches a million pixels away; left out", str(wkt)[:40]))
         return None
     return outline
+
+
+def _parsed(wkt: Any) -> shapely.Geometry | None:
+    """The shape that a WKT text is; None where it is none, or has curves."""
+    if not isinstance(wkt, str) or wkt.upper().count("COLLECTION") > _COLLECTIONS:
+        return None
+    try:
+        return shapely.from_wkt(wkt)
+    except (shapely.errors.ShapelyError, NotImplementedError):
+        return None
 
 
 def _polygons(shape: shapely.Geometry) -> list[shapely.Polygon]:

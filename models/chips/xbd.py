@@ -15,7 +15,7 @@ from ...scenes.xbd_ground import ground
 from .chipset import After, ChipSet, Record
 from .picture import FilePicture
 from .polygons import label_of
-from .xbd_layout import XbdTile, find_tiles, parts_of
+from .xbd_layout import XbdTile, find_tiles, labelled_by, parts_of
 from .xbd_targets import XbdMask, drawn
 from .xbd_tile import Unusable, examine
 
@@ -27,8 +27,9 @@ def read_challenge(root: Path) -> ChipSet | None:
 
     None if there are none. Masks are drawn from the labels after the event; where there is none, the
     target is taken. Where train/ or tier3/ lies beside test/ or hold/ these are the parts:
-    test/ for validation and hold/ for testing, or for validation the only one of the two.
-    Otherwise tiles belong to no part, and are divided by their ground.
+    test/ for validation and hold/ for testing, or for validation the only one of the two; those
+    without labels/ and targets/ do not count. Otherwise tiles belong to no part, and are divided by
+    their ground.
 
     Places are labelled damaged where a level of 2 to 4 is, intact where neither that nor 255 is.
     Those whose ground is not known (the labels of a tile without buildings do not tell) are kept
@@ -38,7 +39,7 @@ def read_challenge(root: Path) -> ChipSet | None:
     found = find_tiles(root)
     if not found:
         return None
-    parts = parts_of([outer.name for outer in found if outer != root])
+    parts = parts_of([outer.name for outer in found if outer != root and labelled_by(outer)])
     records: list[Record] = []
     left_out = LeftOut()
     for outer, tiles in found.items():

@@ -105,6 +105,8 @@ def test_figures_by_folder_and_disaster(tmp_path: Path) -> None:
     text = done.text()
     assert "fire" in text
     assert "test is validation, hold is test" in text
+    shutil.rmtree(tmp_path / "test" / "labels")
+    assert survey(tmp_path).parts == {"train": "train", "tier3": "train", "hold": "validation"}
 
 
 @pytest.mark.parametrize("unclassified", [None, "ignore", "no-damage"])

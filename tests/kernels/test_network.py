@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from aftermap.kernels.loaded import fold_batch_norm, loaded
 from aftermap.kernels.methods import load_method
 from aftermap.models.card import Card
 from aftermap.models.change import receptive_field
-from aftermap.models.checkpoint import save
+from aftermap.models.checkpoint import load, save
 from aftermap.models.registry import build
 from aftermap.scenes.errors import Refused, UsageError
 from aftermap.scenes.pair import Pair, make_pair
@@ -285,10 +286,25 @@ def test_views_are_the_mean_over_flips_and_turns(tmp_path: Path) -> None:
     assert "views" not in one.facts()
 
 
+def test_an_ensemble_takes_what_all_its_cards_allow(tmp_path: Path) -> None:
+    one, two, three = spread(tmp_path, (0, 1, 2))
+    for file, pixels in ((one, (0.2, 1.0)), (two, (0.5, 2.0)), (three, (3.0, 4.0))):
+        network, card = load(file)
+        save(file, network, replace(card, resolution=pixels, nominal_resolution=pixels[0]))
+    kernel = load_method("fc-siam-diff", one, device="cpu", ensemble=[two])
+    assert kernel.resolution == (0.5, 1.0)
+    with pytest.raises(Refused, match=r"at most 1 m .* at least 3 m.*--ensemble"):
+        load_method("fc-siam-diff", one, device="cpu", ensemble=[three])
+
+
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     (five,) = spread(tmp_path, (0,))
     one = untrained(tmp_path, "fc-siam-diff", "small", 1, 16)
     with pytest.raises(Refused, match=r"cannot be averaged.*classes is 1 and 5.*--ensemble"):
         load_method("fc-siam-diff", five, device="cpu", ensemble=[one])
+    with pytest.raises(Refused, match=r"no weights file .*given to --ensemble"):
+        load_method("fc-siam-diff", five, device="cpu", ensemble=[tmp_path / "gone.safetensors"])
+    with pytest.raises(Refused, match=r"no weights file .*given to --weights"):
+        load_method("fc-siam-diff", tmp_path / "gone.safetensors", device="cpu", ensemble=[five])
     with pytest.raises(UsageError, match="--views 3 is none of 1, 4"):
         load_method("fc-siam-diff", five, device="cpu", views=3)

@@ -107,6 +107,27 @@ def test_what_cannot_be_read_is_named_and_the_rest_kept(tmp_path: Path) -> None:
     assert "flooded" in found.problems[6].found
 
 
+def test_shapes_that_cannot_be_parsed_do_not_end_the_reading(tmp_path: Path) -> None:
+    depth = 3000  # tens of thousands end the process
+    odd = [
+        "GEOMETRYCOLLECTION (" * depth + SQUARE + ")" * depth,
+        "CURVEPOLYGON (CIRCULARSTRING (0 0, 4 0, 4 4, 0 4, 0 0))",
+    ]
+    features = [feature(wkt, str(k)) for k, wkt in enumerate([*odd, SQUARE])]
+    found = read_xbd(label(tmp_path / "a.json", features))
+    assert [each.uid for each in found.buildings] == ["2"]
+    assert [problem.what for problem in found.problems] == ["has no readable wkt; left out"] * 2
+
+
+def test_a_uid_that_two_features_have_gives_its_degrees_to_the_first(tmp_path: Path) -> None:
+    degrees = "POLYGON ((36 37, 36.1 37, 36.1 37.1, 36 37))"
+    twice = [feature(SQUARE, "a"), feature(TWO, "a")]
+    found = read_xbd(label(tmp_path / "a.json", twice, [feature(degrees, "a")] * 2))
+    first, second = found.buildings
+    assert first.lng_lat == shapely.from_wkt(degrees)
+    assert second.lng_lat is None
+
+
 def test_lists_and_labels_that_do_not_match_are_reported(tmp_path: Path) -> None:
     far = "POLYGON ((1024.5 0, 1030 0, 1030 9, 1024.5 0))"
     reaching = "POLYGON ((1000 0, 1030 0, 1030 9, 1000 0))"

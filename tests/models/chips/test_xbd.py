@@ -205,6 +205,20 @@ def test_parts_of_the_challenge(
     }
 
 
+def test_a_folder_without_labels_is_no_part(
+    tmp_path: Path, write_image: Write, write_label: Label
+) -> None:
+    tile(tmp_path / "train", "c_00000000", [("destroyed", HOUSE)], write_image, write_label)
+    tile(tmp_path / "test", "c_00000001", None, write_image, write_label)
+    chips = open_chips(tmp_path, classes=5)
+    assert [place.split for place in chips.places] == ["", ""], "all are divided"
+    tile(tmp_path / "hold", "c_00000002", [("destroyed", HOUSE)], write_image, write_label)
+    chips = open_chips(tmp_path, classes=5)
+    assert {p.name.partition("/")[0]: p.split for p in chips.places} == {
+        "train": "train", "test": "", "hold": "validation"
+    }  # fmt: skip
+
+
 def test_targets_where_there_are_no_labels(
     tmp_path: Path, write_image: Write, write_label: Label
 ) -> None:
