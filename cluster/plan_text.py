@@ -41,6 +41,8 @@ def _device_line(budget: Budget) -> list[str]:
 
 
 def _window(window: Window) -> str:
+    if window.scan:
+        return f"squares of {window.scan} px, each scored, {window.overlap} px of them in common"
     if window.blended:
         return f"squares of {window.size} px that fade into each other over {window.overlap} px"
     return f"window {window.core} + 2 x {window.halo} px halo"

@@ -17,8 +17,9 @@ from distributed import Client
 from rasterio import CRS
 
 from ..kernels.buildings import MIN_AREA_M2, Rules
+from ..kernels.detections import Suppression
 from ..kernels.kernel import PATHS, Kernel
-from ..kernels.methods import DEFAULT, check_resolution, load_method
+from ..kernels.methods import DEFAULT, SCANNED, check_resolution, load_method
 from ..kernels.verdict import FLAGS, RULES, Verdict
 from ..scenes.align import LARGE, Shift, measure_tiles
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
@@ -31,6 +32,7 @@ from ..scenes.raster import Raster
 from ..scenes.remote import RemoteFile
 from ..scenes.scene import ReadError, Scene
 from ..scenes.shift_field import SURE, ShiftField
+from ..scenes.vector_file import check_vector_file
 from .budget import Budget, make_budget
 from .client import HERE, check_cluster, worker_count, worker_threads
 from .fingerprint import fingerprint_input, parts_of, sha256_file
@@ -80,6 +82,13 @@ class Request:
     regularise: bool = False
     chunk: int | None = None
     halo: int | None = None
+    overlap: int | None = None
+    """Of neighbouring squares that a method scores, px."""
+    nms: float = Suppression.overlap
+    """What two detections may have in common, as a share of their union."""
+    nms_rule: str = Suppression.rule
+    gazetteer: Path | None = None
+    """File of names that detections get addresses from: an extract of OpenStreetMap, for example."""
     cluster: str | Client = "auto"
     workers: int | None = None
     memory: str | int | None = None
@@ -94,7 +103,7 @@ class Request:
     """What the ids of its detected buildings start with; the after image's name by default."""
 
     def __post_init__(self) -> None:
-        for name in ("out", "weights", "footprints", "aoi"):
+        for name in ("out", "weights", "footprints", "aoi", "gazetteer"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
         object.__setattr__(self, "ensemble", tuple(map(Path, self.ensemble or ())))
@@ -113,6 +122,11 @@ class Prepared:
     """How far the before image lies from the after image; None without a before image."""
     rules: Rules
     """How pixels become buildings and classes."""
+
+    @property
+    def suppression(self) -> Suppression:
+        """How squares become detections."""
+        return Suppression(self.request.nms, self.request.nms_rule)
 
     @property
     def shift(self) -> Shift | None:
@@ -162,6 +176,7 @@ class Prepared:
                 "min_area_m2": self.rules.min_area_m2,
                 "regularise": self.rules.regularise,
                 **({} if request.scene is None else {"scene": request.scene}),
+                **({"nms": [request.nms, request.nms_rule]} if self.kernel.window.scan else {}),
                 **self.rules.verdict.facts(),
             },
         }
@@ -208,8 +223,9 @@ class Prepared:
             (role, [raster.remote or Path(raster.path) for raster in scene.rasters])
             for role, scene in self._scenes().items()
         ]
-        if self.request.footprints is not None:
-            files.append(("footprints", parts_of(self.request.footprints)))
+        for role in ("footprints", "gazetteer"):
+            if (file := getattr(self.request, role)) is not None:
+                files.append((role, parts_of(file)))
         return files
 
 
@@ -224,6 +240,7 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
     check_cluster(request.cluster, request.workers)
     kernel = kernel_of(request)
     _check_images(request, kernel)
+    _check_detections(request, kernel)
     rules = rules_of(request, kernel)
     pair = make_pair(
         request.pre if "pre" in kernel.inputs else None,
@@ -266,17 +283,15 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
 
 def kernel_of(request: Request) -> Kernel:
     """The method asked for with its options, not fitted to a scene."""
-    options = {
-        k: v
-        for k, v in (
-            ("precision", request.precision),
-            ("halo", request.halo),
-            ("compiled", request.compiled),
-            ("ensemble", request.ensemble),
-            ("views", request.views),
-        )
-        if v not in (None, "auto", False, (), 1)
+    asked = {
+        "precision": (request.precision, "auto"),
+        "halo": (request.halo, None),
+        "overlap": (request.overlap, None),
+        "compiled": (request.compiled, False),
+        "ensemble": (request.ensemble, ()),
+        "views": (request.views, 1),
     }
+    options = {name: value for name, (value, plain) in asked.items() if value != plain}
     return load_method(request.method, request.weights, _device(request), **options)
 
 
@@ -307,9 +322,22 @@ def _check_images(request: Request, kernel: Kernel) -> None:
     if "pre" in kernel.inputs and request.pre is None:
         raise Refused(
             f"{kernel.method} compares a before and an after image, and only one image was given. "
-            "Give both: aftermap assess PRE POST -o RUN. No method in this version works on the "
-            "after image alone."
+            f"Give both: aftermap assess PRE POST -o RUN, or choose a method that looks at the after "
+            f"image alone ({', '.join(SCANNED)}) with --method."
         )
+
+
+def _check_detections(request: Request, kernel: Kernel) -> None:
+    """Refuse what says how squares become detections where it cannot be, or means nothing."""
+    Suppression(request.nms, request.nms_rule)
+    if request.gazetteer is None:
+        return
+    if not kernel.window.scan:
+        raise UsageError(
+            f"--gazetteer gives addresses to the squares of {', '.join(SCANNED)}; {kernel.method} "
+            f"makes none. Leave it out."
+        )
+    check_vector_file(request.gazetteer, "gazetteer", "--gazetteer")
 
 
 def rules_of(request: Request, kernel: Kernel) -> Rules:

@@ -69,6 +69,8 @@ def _finish_job(
         footprints=footprints,
         footprint_source=footprints.path.name if footprints else "detected",
         shifts=prepared.footprint_shifts,
+        suppression=prepared.suppression,
+        gazetteer=prepared.request.gazetteer,
         aoi=_aoi(pair),
         skipped=[(job.plan.at(*e["chunk"]), e["reason"]) for e in record["quarantined"]],
         sources=_sources(record),

@@ -18,7 +18,7 @@ from ..scenes.legend import UNGRADED
 from ..scenes.store import Store
 from .buildings import AREA_COLUMNS, Origin, Rules, completed, geodesic_area, to_map
 from .scan import first_pixels
-from .suppression import Rule, suppressed
+from .suppression import suppressed
 from .verdict import LEVEL_LAYERS
 
 LAYER = "window_score"
@@ -34,7 +34,7 @@ class Suppression:
 
     overlap: float = 0.1
     """Of paper 003's table of results."""
-    rule: Rule = "iou"
+    rule: str = "iou"
 
     def __post_init__(self) -> None:
         suppressed(np.empty((0, 4)), np.empty(0), self.overlap, self.rule)

@@ -16,11 +16,13 @@ from .apply import apply
 from .baseline import Baseline
 from .kernel import Kernel
 from .network import network_kernel
+from .scan_network import scan_kernel
 
 DEFAULT = "fc-siam-diff"
 """The method used when none is named; its weights come with the package."""
 
 NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet", "unet-grid")
+SCANNED = ("inception-window",)
 BASELINES = ("difference", "texture")
 
 
@@ -34,16 +36,17 @@ def load_method(
 
     `weights` None takes the bundled ones where there are any. Options of networks: `precision`
     ("auto", "fp32", "bf16"), `halo` (px), `compiled` (torch.compile), `ensemble` (further weights)
-    and `views` (1, 4 or 8: test-time augmentation); of baselines: `level` (grey values).
+    and `views` (1, 4 or 8: test-time augmentation); of those that score squares: `precision` and
+    `overlap` (px); of baselines: `level` (grey values).
     Raises UsageError for an unknown name or option, Refused for weights that do not fit.
     """
     if name in BASELINES:
         if weights is not None:
             raise UsageError(f"{name} has no weights; leave out --weights.")
         return _make(Baseline, name, options, method=name)
-    if name not in NETWORKS:
+    if name not in (*NETWORKS, *SCANNED):
         raise UsageError(
-            f"Unknown method {name!r}. Methods: {', '.join((*NETWORKS, *BASELINES))}. "
+            f"Unknown method {name!r}. Methods: {', '.join((*NETWORKS, *SCANNED, *BASELINES))}. "
             "Choose one with --method."
         )
     file = Path(weights) if weights is not None else bundled(name)
@@ -54,7 +57,7 @@ def load_method(
             f"and give them with --weights; {DEFAULT} comes with weights."
         )
     return _make(
-        network_kernel,
+        scan_kernel if name in SCANNED else network_kernel,
         name,
         options,
         method=name,

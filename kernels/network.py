@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from ..scenes.errors import Refused, UsageError
 from ..scenes.layer import FULL, Layer
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
-from .gpu import lane
-from .loaded import Precision, loaded
+from .loaded import Precision, choose_precision, loaded, normalised, on_device
 from .views import VIEWS, turned, turned_back
 
 _GRADED = (
@@ -35,9 +34,6 @@ _GRADED = (
 _BINARY = (Layer("damage", "class"), Layer("damage_probability", "probability"))
 _LAYERS = {1: _BINARY, 2: _GRADED[:3], 5: _GRADED}
 """By what a network tells apart; see Card."""
-
-_STRIP = 64
-"""Rows that are normalised at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,9 @@ class NetworkKernel:
 
     @property
     def resolution(self) -> tuple[float, float]:
-        """The card's range of ground sample distances, m."""
-        return self.card.resolution
+        """The range of ground sample distances that every card allows, m."""
+        lows, highs = zip(*(member.card.resolution for member in self.members), strict=True)
+        return max(lows), min(highs)
 
     @property
     def threshold(self) -> float | None:
@@ -191,25 +188,17 @@ class NetworkKernel:
     def _run(self, work: Callable[..., Tensor], *windows: np.ndarray) -> np.ndarray:
         """What `work` makes, uint8, of windows on the kernel's device."""
         self.load()
-        try:
-            if self.device == "cpu":
-                return work(*map(torch.from_numpy, windows)).numpy()
-            return lane().run(work, windows)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                if self.device == "cuda":
-                    torch.cuda.empty_cache()  # others may share the device
-                raise MemoryError(str(error)) from error
-            raise
+        return on_device(self.device, work, *windows)
 
     def _named(self, stored: np.ndarray) -> dict[str, np.ndarray]:
         return {layer.name: stored[place] for place, layer in enumerate(self.layers)}
 
     def _networks(self) -> list[DamageNet]:
-        return [
+        networks = [
             loaded(m.weights, m.card.sha256, self.device, self.precision, self.compiled)
             for m in self.members
         ]
+        return cast(list[DamageNet], networks)  # as `network_kernel` saw them
 
     def _forward(self, pre: Tensor, post: Tensor, valid: Tensor) -> Tensor:
         """From uint8 windows to the layers' bytes (layers, n, core, core), all on one device."""
@@ -223,7 +212,7 @@ class NetworkKernel:
         seen = valid[:, None]
         total = None
         for network, member in zip(self._networks(), self.members, strict=True):
-            before, after = (self._normalised(x, seen, member.card) for x in (pre, post))
+            before, after = (normalised(x, seen, member.card, self.precision) for x in (pre, post))
             for view in VIEWS[: self.views]:
                 first, second = turned(before, *view), turned(after, *view)
                 found = turned_back(network.probabilities(first, second, halo), *view)
@@ -231,27 +220,6 @@ class NetworkKernel:
         assert total is not None
         count = len(self.members) * self.views
         return total if count == 1 else total / count
-
-    def _normalised(self, source: Tensor, seen: Tensor, card: Card) -> Tensor:
-        """uint8 windows to a network's dtype, zero (the mean colour) where nothing was measured."""
-        mean, std = (
-            torch.tensor(values, device=source.device).view(1, -1, 1, 1) * card.scale
-            for values in (card.mean, card.std)
-        )
-        out = torch.empty(
-            source.shape,
-            dtype=torch.bfloat16 if self.precision == "bf16" else torch.float32,
-            device=source.device,
-            memory_format=torch.channels_last,
-        )
-        # Strips of rows stay in a CPU's cache; a GPU takes the window at once.
-        height = source.shape[-2]
-        step = _STRIP if self.device == "cpu" else height
-        for row in range(0, height, step):
-            rows = np.s_[..., row : row + step, :]
-            x = source[rows].to(torch.float32).sub_(mean).div_(std)
-            out[rows] = x.mul_(seen[rows])
-        return out
 
     def _stored(self, probabilities: Tensor) -> Tensor:
         """Probabilities to bytes, in the order of `layers`."""
@@ -285,7 +253,7 @@ def network_kernel(
     if views not in (1, 4, len(VIEWS)):
         raise UsageError(f"--views {views} is none of 1, 4 (flips) and 8 (quarter turns too).")
     network, first = _member(weights, method)
-    others = [_member(str(file), method)[1] for file in ensemble]
+    others = [_further(str(file), method) for file in ensemble]
     for other in others:
         _check_together(first, other)
     cards = [member.card for member in (first, *others)]
@@ -304,7 +272,7 @@ def network_kernel(
                 f"{method}. Give {-(-window.halo // card.stride) * card.stride}."
             )
     chosen: Precision = "bf16"
-    if any(_precision(card, precision, device) == "fp32" for card in cards):
+    if any(choose_precision(card, precision, device) == "fp32" for card in cards):
         chosen = "fp32"
     return NetworkKernel(
         first.weights, first.card, device, chosen, window, compiled, tuple(others), views
@@ -319,6 +287,14 @@ def _member(weights: str, method: str) -> tuple[DamageNet, Member]:
     return network, Member(path, card)
 
 
+def _further(weights: str, method: str) -> Member:
+    """A member beside the first; what is wrong with it is said of the option that names it."""
+    try:
+        return _member(weights, method)[1]
+    except Refused as error:
+        raise Refused(str(error).replace("--weights", "--ensemble")) from error
+
+
 def _check_together(first: Member, other: Member) -> None:
     """Refuse networks whose answers cannot be averaged."""
     for name in ("classes", "bands", "blended"):
@@ -328,24 +304,12 @@ def _check_together(first: Member, other: Member) -> None:
                 f"{other.weights} cannot be averaged with {first.weights}: {name} is {two} and "
                 f"{one}. Change --ensemble."
             )
-
-
-def _precision(card: Card, asked: str, device: str) -> Precision:
-    if asked == "fp32" or (asked == "auto" and card.precision == "fp32"):
-        return "fp32"
-    if asked not in ("auto", "bf16"):
-        raise Refused(f"--precision {asked!r} is unknown; give auto, fp32 or bf16.")
-    if asked == "auto" and not has_bf16(device):
-        return "fp32"
-    return "bf16"
-
-
-def has_bf16(device: str) -> bool:
-    """Whether a device computes bf16 natively; emulation is slower than fp32."""
-    if device == "cuda":
-        # Without a GPU here it is another machine's: all since 2020 have it.
-        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    lows, highs = zip(first.card.resolution, other.card.resolution, strict=True)
+    if max(lows) > min(highs):
+        raise Refused(
+            f"{other.weights} cannot be averaged with {first.weights}: one is meant for pixels of "
+            f"at most {min(highs):g} m and the other of at least {max(lows):g} m. Change --ensemble."
+        )
 
 
 def _bytes(probability: Tensor) -> Tensor:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import shapely
 
 from ..scenes.errors import UsageError
 
-Rule = Literal["iou", "malisiewicz"]
-
 
 def suppressed(
-    boxes: np.ndarray, scores: np.ndarray, overlap: float = 0.1, rule: Rule = "iou"
+    boxes: np.ndarray, scores: np.ndarray, overlap: float = 0.1, rule: str = "iou"
 ) -> np.ndarray:
     """Which boxes are kept, by number, in the order in which they were chosen; int64.
 

@@ -55,6 +55,8 @@ class Card:
     """Windows must start on multiples of this, px, and be divisible by it."""
     blended: bool = False
     """Whether windows fade into each other; see Window."""
+    scan: int = 0
+    """Side of the squares that get a score each, px; 0: pixels do. See Window."""
     scale: float = 255.0
     """Value that becomes 1 before mean and std are applied."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -107,7 +109,9 @@ class Card:
             ),
             (self.stride < 1, f"stride {self.stride} px"),
             (
-                self.core < 1 or not 0 <= self.halo <= self.core,
+                self.core < 1
+                or not 0 <= self.halo <= (self.scan or self.core)
+                or (self.scan > 0 and not self.core <= self.scan == self.halo),
                 f"core {self.core} px and halo {self.halo} px are no window",
             ),
             (
@@ -151,7 +155,7 @@ class Card:
     @property
     def window(self) -> Window:
         """What the network sees at once."""
-        return Window(self.core, self.halo, self.blended)
+        return Window(self.core, self.halo, self.blended, self.scan)
 
     def to_json(self) -> str:
         """The card as JSON text, keys in the order of the fields."""

@@ -39,6 +39,15 @@ _LOSSES: dict[int | str, tuple[str, ...]] = {
 BACKBONE = {"unet-footprints": "efficientnet-b5", "grid-classifier": "resnet34"}
 """The encoders of paper 004, by network."""
 
+_OWN = {
+    "size": ("fc-ef", "fc-siam-conc", "fc-siam-diff"),
+    "dropout": ("fc-ef", "fc-siam-conc", "fc-siam-diff"),
+    "width": ("dual-hrnet",),
+    "stem": ("dual-hrnet",),
+    "backbone": tuple(BACKBONE),
+}
+"""Settings that mean something to these networks only."""
+
 _FREE = {"out", "cache", "workers", "minutes", "tensorboard", "training_data", "licence"}
 """What may differ when a training goes on: it does not decide the weights."""
 
@@ -132,6 +141,13 @@ class LoopConfig:
                 f"Unknown method {self.method!r} to train. Valid names: "
                 f"{', '.join(sorted(NETWORKS))}. Change --method."
             )
+        for name, methods in _OWN.items():
+            value = getattr(self, name, None)
+            if self.method not in methods and value != getattr(type(self), name, None):
+                raise UsageError(
+                    f"--{name} {value} means nothing to {self.method}: it is for "
+                    f"{', '.join(methods)}. Leave it out."
+                )
         for name in ("epochs", "chip", "batch", "lr", "clip", "workers", "accumulate"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")

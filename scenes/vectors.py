@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -342,5 +342,7 @@ def _remove(part: Path) -> None:
     for leftover in (part, part.with_name(f"{part.name}-journal")):
         if leftover.is_dir():
             shutil.rmtree(leftover)
-        else:
-            leftover.unlink(missing_ok=True)
+            continue
+        # A parent that is a file is said by whoever writes.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            leftover.unlink()

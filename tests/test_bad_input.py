@@ -1178,6 +1178,8 @@ def test_weights_refuse_other_scales_and_odd_windows(
     assert "--halo 13 is not a multiple of 8 px" in refused(*words, "--halo", 13)
     assert "--halo" in refused(*words, "--halo", 100_000, code=USAGE)
     assert "--halo" in refused(*words, "--halo", -8, code=USAGE)
+    assert "--halo 1 is not a multiple of 8 px" in refused(*words, "--halo", 1)
+    assert "--views 0 is none of 1, 4" in refused(*words, "--views", 0, code=USAGE)
     assert "--precision 'fp8'" in refused(*words, "--precision", "fp8")
     assert "--device" in refused(*words, "--device", "tpu", code=USAGE)
 

@@ -33,6 +33,7 @@ from aftermap.options import (
     Footprints,
     FootprintsOn,
     Fresh,
+    Gazetteer,
     Gcps,
     Grid,
     Halo,
@@ -43,7 +44,10 @@ from aftermap.options import (
     Memory,
     Method,
     MinArea,
+    Nms,
+    NmsRule,
     Out,
+    Overlap,
     Precision,
     RegionCluster,
     RegionFile,
@@ -74,6 +78,8 @@ app = typer.Typer(
     epilog="Examples:\n\n"
     "aftermap assess before.tif after.tif -o run\n\n"
     "aftermap assess before/ after/ -o run --footprints buildings.geojson --resolution 0.5\n\n"
+    "aftermap assess after.tif -o run --method inception-window --weights w.safetensors "
+    "--gazetteer town.osm.pbf\n\n"
     "aftermap assess before.tif after.tif -o run --dry-run"
 )
 def assess(
@@ -99,8 +105,12 @@ def assess(
     flags: Flags = (0.3, 0.7),
     min_area: MinArea = 15.0,
     regularise: Regularise = False,
+    nms: Nms = 0.1,
+    nms_rule: NmsRule = "iou",
+    gazetteer: Gazetteer = None,
     chunk: ChunkSize = None,
     halo: Halo = None,
+    overlap: Overlap = None,
     cluster: Cluster = "auto",
     workers: Workers = None,
     memory: Memory = None,
@@ -146,6 +156,7 @@ def plan(
     match_colour: MatchColour = False,
     chunk: ChunkSize = None,
     halo: Halo = None,
+    overlap: Overlap = None,
     cluster: Cluster = "auto",
     workers: Workers = None,
     memory: Memory = None,

@@ -107,6 +107,29 @@ ChunkSize = Annotated[
 Halo = Annotated[
     int | None, typer.Option(metavar="PX", help="Context around each window. Default: the card's.")
 ]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX", help="What neighbouring scored squares have in common. Default: the card's."
+    ),
+]
+Nms = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="What two detections may have in common; the better one is kept."
+    ),
+]
+NmsRule = Annotated[
+    str, typer.Option(help="iou (by score) or malisiewicz (as paper 003's program did).")
+]
+Gazetteer = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Names that detections get addresses from: an extract of OpenStreetMap, or any vector "
+        "file of named streets and places.",
+    ),
+]
 Cluster = Annotated[
     str,
     typer.Option(

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from aftermap.kernels.loaded import has_bf16
 from aftermap.kernels.methods import load_method
-from aftermap.kernels.network import has_bf16
 from aftermap.models.card import MAX_FLIP_RATE
 from aftermap.models.checkpoint import bundled, read_card
 from aftermap.scenes.plan import Window

@@ -116,6 +116,18 @@ def test_a_halo_that_leaves_no_margin_is_refused(weights: Path) -> None:
         load_method("unet-grid", weights, device="cpu", halo=128)
 
 
+def test_squares_may_be_the_four_cells_and_no_more(
+    kernel: NetworkKernel, weights: Path, pair: Pair
+) -> None:
+    """The least halo that windows take: footprints do not fade, and cells say the same."""
+    least = load_method("unet-grid", weights, device="cpu", precision="fp32", halo=CELL)
+    one, other = (by_chunks(least, pair, side) for side in (1, 10_000))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    wanted = by_chunks(kernel, pair, 10_000)["damage_probability"]
+    np.testing.assert_array_equal(one["damage_probability"], wanted)
+
+
 def test_joining_keeps_both_and_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     buildings = random_weights(tmp_path / "a.safetensors", "unet-footprints", threshold=0.3)
     cells = random_weights(
@@ -138,13 +150,26 @@ def test_joining_keeps_both_and_refuses_what_does_not_go_together(tmp_path: Path
     other = random_weights(tmp_path / "d.safetensors", "grid-classifier", mean=(0.5, 0.5, 0.5))
     with pytest.raises(Refused, match="mean is"):
         join(buildings, other, tmp_path)
-    with pytest.raises(Refused, match="unet-footprints"):
-        join(cells, cells, tmp_path)
+    with pytest.raises(
+        Refused, match=r"FOOTPRINTS takes weights of unet-footprints.*b\.saf.*first"
+    ):
+        join(cells, buildings, tmp_path)
+    with pytest.raises(Refused, match=r"CELLS takes weights of grid-classifier.*a\.safetensors"):
+        join(buildings, buildings, tmp_path)
+    with pytest.raises(Refused, match="Check the path given to CELLS"):
+        join(buildings, tmp_path / "none.safetensors", tmp_path)
+    small = random_weights(
+        tmp_path / "e.safetensors", "grid-classifier", options={"encoder": "resnet18", "cell": 32}
+    )
+    with pytest.raises(Refused, match=r"e\.safetensors.*64 px or more; got 32.*--chip 64"):
+        join(buildings, small, tmp_path)
+    with pytest.raises(Refused, match=r"a\.json.*cannot be written.*--out"):
+        join(buildings, cells, tmp_path / "a.json")
 
 
 def test_images_without_four_cells_are_refused() -> None:
     network = UNetGrid("resnet18", "resnet18", CELL)
     with pytest.raises(UsageError, match="Four cells of 64 px"):
-        network(torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 128, 128))
+        network(torch.zeros(1, 3, 96, 128), torch.zeros(1, 3, 96, 128))
     with pytest.raises(UsageError, match="side of 64 px or more"):
         UNetGrid("resnet18", "resnet18", 32)

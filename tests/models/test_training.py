@@ -188,6 +188,8 @@ def test_configurations_that_make_no_sense() -> None:
         ({"loss": "dice"}, "'dice' does not go with fc-siam-diff of 5 classes"),
         ({"class_weights": (1.0,)}, "5 classes, but 1 weights"),
         ({"lr": math.nan}, "lr must be positive; got nan"),
+        ({"width": 8}, "--width 8 means nothing to fc-siam-diff: it is for dual-hrnet"),
+        ({"method": "dual-hrnet", "dropout": 0.3}, r"--dropout 0\.3 means nothing to dual-hrnet"),
     ):
         with pytest.raises(UsageError, match=said):
             TrainConfig(out="", **changes)  # type: ignore[arg-type]

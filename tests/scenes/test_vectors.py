@@ -217,3 +217,5 @@ def test_a_failed_write_leaves_the_old_file_and_says_what_to_do(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(AftermapError, match="could not be written"):
         write_geopackage(tmp_path / "gone" / "a.gpkg", tables())
+    with pytest.raises(AftermapError, match="could not be written"):
+        write_csv(path / "b.csv", tables()["summary"])
