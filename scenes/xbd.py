@@ -212,7 +212,7 @@ def _load(file: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"{file.stat().st_size} bytes are too many for one tile")
-        label = json.loads(file.read_text(encoding="utf-8"))
+        label = json.loads(file.read_text(encoding="utf-8-sig"))
         features = label["features"]
         lists = {name: features.get(name, []) for name in ("xy", "lng_lat")}
         metadata = label.get("metadata", {})
