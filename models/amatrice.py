@@ -15,6 +15,7 @@ from .damage_net import SceneNet
 from .evaluation import probability_map
 from .losses import IGNORE
 from .metrics import DAMAGED
+from .sources import Exam
 
 UNLIKE = 1.5
 """Parts are told to be unlike where shares differ by more than this factor."""
@@ -62,7 +63,7 @@ class Mix:
     """Share of the building pixels."""
 
     @classmethod
-    def of(cls, sources: Sequence[Chips]) -> Mix:
+    def of(cls, sources: Sequence[Chips | Exam]) -> Mix:
         """Count the pixels of chips; of more than `LOOKED_AT` in a source, of so many."""
         counts = np.zeros(256, np.int64)
         for chips in sources:

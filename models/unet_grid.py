@@ -44,8 +44,7 @@ class UNetGrid(DamageNet):
         UsageError for other encoders, for cells that are no multiple of 32 px, and without [zoo].
         """
         super().__init__()
-        if cell < 2 * _BORDER:
-            raise UsageError(f"Cells have a side of {2 * _BORDER} px or more; got {cell}.")
+        check_cell(cell)
         if not 0 < building_threshold < 1:
             raise UsageError(f"building_threshold {building_threshold} is not between 0 and 1.")
         self.footprints = UNetFootprints(footprints)
@@ -69,8 +68,9 @@ class UNetGrid(DamageNet):
 
     def forward(self, pre: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of buildings (n, 1, h, w), and of the four cells around the middle (n, 1, 2, 2)."""
-        border = self._border(post)
-        inner = post[..., border[0] : -border[0], border[1] : -border[1]]
+        side = 2 * self.cells.cell
+        rows, columns = self._border(post)
+        inner = post.narrow(-2, rows, side).narrow(-1, columns, side)
         return self.footprints(pre), self.cells.cells(inner)
 
     def probabilities(self, pre: Tensor, post: Tensor, halo: int = 0) -> Tensor:
@@ -95,12 +95,21 @@ class UNetGrid(DamageNet):
     def _border(self, image: Tensor) -> tuple[int, int]:
         """Rows and columns of pixels around the four cells."""
         rows, columns = ((side - 2 * self.cells.cell) // 2 for side in image.shape[-2:])
-        if min(rows, columns) < 1:
+        if min(rows, columns) < 0:
             raise UsageError(
                 f"Four cells of {self.cells.cell} px do not lie within {image.shape[-2]}×"
-                f"{image.shape[-1]} px. Give a halo of more than {self.cells.cell} px."
+                f"{image.shape[-1]} px. Give a halo of {self.cells.cell} px or more."
             )
         return rows, columns
+
+
+def check_cell(side: int) -> None:
+    """Refuse cells that squares of four do not leave room for; UsageError."""
+    if side < 2 * _BORDER:
+        raise UsageError(
+            f"Cells of unet-grid have a side of {2 * _BORDER} px or more; got {side}. Train the grid "
+            f"classifier with --chip {2 * _BORDER} or more."
+        )
 
 
 def opened(mask: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..scenes.errors import Refused
+from torch import nn
+
+from ..scenes.errors import Refused, UsageError
 from .card import Card
 from .checkpoint import load, save
 from .unet import GridClassifier, UNetFootprints
@@ -22,10 +24,11 @@ def join(
 
     `footprints` are weights of `unet-footprints`, whose card's threshold becomes that of buildings,
     `cells` those of `grid-classifier`, whose threshold becomes that of damage. Resolutions are those
-    that both are meant for. Raises Refused for weights that do not go together.
+    that both are meant for. Raises Refused for weights that do not go together, and for a folder that
+    cannot be written.
     """
-    buildings, first = load(footprints, method="unet-footprints")
-    damage, second = load(cells, method="grid-classifier")
+    buildings, first = _loaded(footprints, "FOOTPRINTS", "unet-footprints")
+    damage, second = _loaded(cells, "CELLS", "grid-classifier")
     assert isinstance(buildings, UNetFootprints)
     assert isinstance(damage, GridClassifier)
     for name in ("bands", "mean", "std", "scale"):
@@ -49,7 +52,10 @@ def join(
         "cell": damage.cell,
         "building_threshold": first.threshold,
     }
-    network = UNetGrid(**options)
+    try:
+        network = UNetGrid(**options)
+    except UsageError as error:
+        raise Refused(f"{footprints} and {cells} cannot be joined: {error}") from None
     network.footprints.load_state_dict(buildings.state_dict())
     network.cells.load_state_dict(damage.state_dict())
     window = network.window()
@@ -74,8 +80,24 @@ def join(
         metrics=_named("footprints", first) | _named("cells", second),
     )
     target = Path(out) / f"{METHOD}.safetensors"
-    save(target, network, card)
+    try:
+        save(target, network, card)
+    except OSError as error:
+        raise Refused(f"{target} cannot be written: {error}. Change --out.") from error
     return target
+
+
+def _loaded(file: str | os.PathLike[str], argument: str, method: str) -> tuple[nn.Module, Card]:
+    try:
+        network, card = load(file)
+    except Refused as error:
+        raise Refused(str(error).replace("--weights", argument)) from error
+    if card.method != method:
+        raise Refused(
+            f"{argument} takes weights of {method}, and {file} holds those of {card.method}. Give "
+            f"weights of unet-footprints first, then those of grid-classifier."
+        )
+    return network, card
 
 
 def _named(part: str, card: Card) -> dict[str, float]:

@@ -25,7 +25,7 @@ from ...models.sources import Exam
 from ...models.state import history
 from ...models.training import Segmentation, train
 from ...models.unet import GridClassifier, UNetFootprints
-from ...models.unet_grid import opened
+from ...models.unet_grid import check_cell, opened
 from ...models.unet_join import join
 from ...scenes.errors import Refused
 from .amatrice_picture import Shown, draw_shown
@@ -99,8 +99,10 @@ class Amatrice:
         first = self.tasks[0]
         for config in (first.footprints, first.cells):
             Segmentation(config)
+        check_cell(first.cells.chip)
         parts = held_out(first.footprints)
-        mix = Mix.of(parts)
+        # What is tested of chips are whole cells.
+        mix = Mix.of([Exam([part], 0, first.cells.chip) for part in parts])
         if not 0 < mix.buildings < 1 or not 0 < mix.damaged < 1:
             raise Refused(
                 f"The study is tested on buildings, damaged ones and others, and in the test part "

@@ -11,6 +11,9 @@ from .page import render
 WIDTH, HEIGHT = 270, 150
 """Of a plot, px."""
 
+_LEAST = 1e-3
+"""Height of a plot at least: losses and scores may all be 0."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -40,8 +43,8 @@ def draw(rows: Mapping[str, Sequence[Curve]]) -> str:
     """
     best = max(y for curves in rows.values() for y in _values(curves, "score"))
     plots = [
-        _plot(title, name, curves, top or max(_values(curves, name)), column, line)
-        for line, (name, top) in enumerate((("loss", 0.0), ("score", max(best, 1e-3))))
+        _plot(title, name, curves, max(top or max(_values(curves, name)), _LEAST), column, line)
+        for line, (name, top) in enumerate((("loss", 0.0), ("score", best)))
         for column, (title, curves) in enumerate(rows.items())
     ]
     drawn = render(

@@ -21,11 +21,14 @@ def held_out(config: TrainConfig) -> list[Chips]:
 
 
 def examine(weights: Path, config: TrainConfig, picture: Path) -> Evaluation:
-    """Count how right weights are on all test parts together; `picture` gets panels of the first one."""
+    """Count how right weights are on all test parts together.
+
+    `picture` gets panels of the first source that has test chips.
+    """
     network, _ = load(weights)
     assert isinstance(network, DamageNet)  # as `train` made it
     network.to(choose_device(config.device))
-    parts = held_out(config)
+    parts = [part for part in held_out(config) if len(part)]
     exam = Exam(parts, 0, network.stride)
     found = evaluate_chips(network, exam)
     first = replace(found, images=found.images[: len(parts[0])])

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distributed import Client
+
 from ...models.checkpoint import write_atomically
 from ...scenes.errors import AftermapError, Refused, UsageError
 from ..client import connected
@@ -71,8 +73,10 @@ def study(
     if not all(task.kept.is_file() for task in paper.tasks):
         paper.check()
     facts["seeds"] = seeds
-    begin(path, facts_file, facts)
-    done = paper.studied(path, facts, _carried_out(paper.tasks, cluster, workers, memory, quiet))
+    with connected(cluster, workers, memory) as client:
+        begin(path, facts_file, facts)
+        outcomes = _carried_out(client, paper.tasks, quiet)
+    done = paper.studied(path, facts, outcomes)
     write_atomically(path / facts_file, json.dumps(facts | done.to_dict(), indent=1).encode())
     write_atomically(path / page_file, done.page().encode())
     return done
@@ -85,19 +89,14 @@ def carry_out(task: Task) -> tuple[Path, dict[str, Any]]:
     return task.kept, json.loads(task.kept.read_text())
 
 
-def _carried_out(
-    todo: Sequence[Task], cluster: Any, workers: int | None, memory: str | None, quiet: bool
-) -> list[dict[str, Any]]:
+def _carried_out(client: Client, todo: Sequence[Task], quiet: bool) -> list[dict[str, Any]]:
     """What comes of all tasks on a cluster, in their order.
 
     AftermapError, once the others are over, where one fails.
     """
     found: dict[Path, dict[str, Any]] = {}
     failed: list[Failure[Task]] = []
-    with (
-        connected(cluster, workers, memory) as client,
-        RunProgress(len(todo), 0, quiet, noun="networks") as progress,
-    ):
+    with RunProgress(len(todo), 0, quiet, noun="networks") as progress:
         for result in run_bounded(client, carry_out, todo, fatal=(Refused, UsageError)):
             if isinstance(result, Failure):
                 failed.append(result)

@@ -21,6 +21,7 @@ from aftermap.models.sources import Exam, source_parts
 from aftermap.models.training import train
 from aftermap.scenes.errors import AftermapError, Refused, UsageError
 from chips_made import half_damaged, square, with_levels, write_chips
+from PIL import Image
 from torch import nn
 
 
@@ -139,6 +140,19 @@ def test_each_test_chip_is_looked_at_once(chips: Path, tmp_path: Path) -> None:
     expected = evaluate_chips(network, Exam(parts, 0, network.stride))
     assert found.metrics() == expected.metrics()
     assert found.images == expected.images
+
+
+def test_panels_are_of_a_source_that_has_test_chips(chips: Path, tmp_path: Path) -> None:
+    dark = square(32, np.s_[8:24], np.s_[8:24])
+    for part in ("train", "val"):
+        write_chips(tmp_path / "split" / part, [dark, dark * 0] * 4)
+    base, _ = settings(chips)
+    asked = base | {"data": (str(tmp_path / "split"), str(chips)), "classes": 1}
+    config = train_config(asked | {"out": str(tmp_path / "w")})
+    assert len(source_parts(config.data[0], config)["test"]) == 0
+    examine(train(config, silence), config, tmp_path / "panels.png")
+    with Image.open(tmp_path / "panels.png") as panels:
+        assert panels.height > 256  # a row at least, not its titles alone
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from aftermap.cluster.studies.amatrice import Amatrice
 from aftermap.cluster.studies.amatrice_picture import Shown, draw_shown
+from aftermap.cluster.studies.curves import Curve, draw
 from aftermap.cluster.studies.paper import Asked
 from aftermap.cluster.studies.study import study
 from aftermap.kernels.methods import load_method
@@ -86,6 +87,33 @@ def test_chips_without_undamaged_buildings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"no undamaged buildings \(code 1\)"):
         study("amatrice", tmp_path / "out", 1, settings(ruins), cluster="threads", workers=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_chips_and_cells_that_are_too_small_are_refused_before_training(
+    chips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Refused, match=r"has 128×128 px.*160 px or more.*--chip"):
+        study("amatrice", out, 1, settings(chips) | {"chip": 160}, cluster="threads", workers=1)
+    with pytest.raises(UsageError, match=r"64 px or more; got 32.*--chip 64"):
+        study("amatrice", out, 1, settings(chips) | {"chip": 32}, cluster="threads", workers=1)
+    assert not out.exists()
+
+
+def test_a_cluster_that_there_is_not_leaves_no_folder(chips: Path, tmp_path: Path) -> None:
+    for told, asked in (("--workers 0", {"workers": 0}), ("--cluster", {"cluster": "nowhere"})):
+        with pytest.raises(UsageError, match=told):
+            study(
+                "amatrice", tmp_path / "out", 1, settings(chips), **{"cluster": "threads", **asked}
+            )  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_losses_of_nothing_are_drawn_too() -> None:
+    """Where no crop shows a building, the loss of cells is 0."""
+    still = Curve(([{"loss": 0.0, "score": 0.0}] * 2,))
+    drawing = base64.b64decode(draw({"cells": [still]})).decode()
+    assert [float(y) for y in re.findall(r",([\d.]+)", " ".join(re.findall(r'points="([^"]+)', drawing)))] == [150.0] * 4  # fmt: skip
 
 
 def test_settings_of_other_papers_are_not_passed_over(chips: Path, tmp_path: Path) -> None:
