@@ -118,11 +118,11 @@ def tune(
     todo = [config for n, config in enumerate(configs[:trials]) if n not in found]
     if todo:
         _check_trainable(todo)
-    begin(path, _SEARCH, facts)
     with (
         connected(cluster, workers, memory) as client,
         RunProgress(len(found) + len(todo), len(found), quiet, noun="trials") as progress,
     ):
+        begin(path, _SEARCH, facts)
         for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
             if isinstance(result, Failure):  # not in words: it is tried again by the next search
                 number = result.item.number

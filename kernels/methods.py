@@ -50,6 +50,14 @@ def load_method(
             "Choose one with --method."
         )
     file = Path(weights) if weights is not None else bundled(name)
+    if file is None and name == "unet-grid":
+        raise Refused(
+            "unet-grid has no weights of its own, and is two networks. Train them and join them:\n"
+            "  aftermap train --method unet-footprints --out weights/footprints\n"
+            "  aftermap train --method grid-classifier --out weights/cells\n"
+            "  aftermap weights join weights/footprints/unet-footprints.safetensors "
+            "weights/cells/grid-classifier.safetensors"
+        )
     if file is None:
         raise Refused(
             f"{name} has no weights of its own. Train some with\n"

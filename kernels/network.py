@@ -297,7 +297,9 @@ def _further(weights: str, method: str) -> Member:
 
 def _check_together(first: Member, other: Member) -> None:
     """Refuse networks whose answers cannot be averaged."""
-    for name in ("classes", "bands", "blended"):
+    # Blended squares of different networks would not lie on each other.
+    squares = ("core", "halo") if first.card.blended else ()
+    for name in ("classes", "bands", "blended", *squares):
         one, two = getattr(first.card, name), getattr(other.card, name)
         if one != two:
             raise Refused(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..scenes.errors import AftermapError, UsageError
+from ..scenes.errors import AftermapError, Refused, UsageError
 from .batches import Batch, seen
 from .ranks import Ranks
 from .recipes import LoopConfig
@@ -139,9 +139,17 @@ def learn(
 
 
 def begin(config: LoopConfig, ranks: Ranks, fresh: bool) -> None:
-    """Make the folder of a training, and with `fresh` forget an earlier one; same seed, same weights."""
+    """Make the folder of a training, and with `fresh` forget an earlier one; same seed, same weights.
+
+    Raises Refused where there can be no such folder.
+    """
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"The folder {out} cannot be made: {error.strerror}. Give another one with --out."
+        ) from error
     if fresh and ranks.leads:
         (out / NAME).unlink(missing_ok=True)
     ranks.wait()

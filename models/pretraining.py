@@ -24,7 +24,7 @@ from .loop import Tick, begin, device_of, learn, print_progress, silence
 from .losses import contrastive
 from .metrics import DAMAGED
 from .ranks import Ranks
-from .recipes import SYNTHETIC, PretrainConfig
+from .recipes import SIAMESE, SYNTHETIC, PretrainConfig
 from .registry import build
 from .sources import mixture, synthetic_parts
 from .training import parameter_groups
@@ -98,9 +98,13 @@ class Comparison:
 
     def __init__(self, config: PretrainConfig, device: torch.device, leads: bool = True) -> None:
         self.config = config
+        if config.method not in SIAMESE:
+            raise UsageError(
+                f"{config.method} is not pre-trained by this command, which is about "
+                f"{', '.join(SIAMESE)}. Change --method."
+            )
         network = build(config.method, size=config.size, dropout=0.0)
-        if not isinstance(network, ChangeNet):
-            raise UsageError(f"{config.method!r} is not pre-trained by this command.")
+        assert isinstance(network, ChangeNet)
         if config.chip % network.stride:
             raise UsageError(
                 f"Crops must be multiples of {network.stride} px for size {config.size!r}; got "

@@ -39,9 +39,12 @@ _LOSSES: dict[int | str, tuple[str, ...]] = {
 BACKBONE = {"unet-footprints": "efficientnet-b5", "grid-classifier": "resnet34"}
 """The encoders of paper 004, by network."""
 
+SIAMESE = ("fc-ef", "fc-siam-conc", "fc-siam-diff")
+"""The networks of paper 001."""
+
 _OWN = {
-    "size": ("fc-ef", "fc-siam-conc", "fc-siam-diff"),
-    "dropout": ("fc-ef", "fc-siam-conc", "fc-siam-diff"),
+    "size": SIAMESE,
+    "dropout": SIAMESE,
     "width": ("dual-hrnet",),
     "stem": ("dual-hrnet",),
     "backbone": tuple(BACKBONE),

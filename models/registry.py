@@ -10,7 +10,9 @@ import torch
 
 from ..scenes.errors import UsageError
 from .change import ChangeNet
+from .deep_disaster import DeepDisaster
 from .dual_hrnet import DualHRNet
+from .skip_ganomaly import SkipGANomaly
 from .unet import GridClassifier, UNetFootprints
 from .unet_grid import UNetGrid
 
@@ -22,6 +24,8 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "unet-footprints": UNetFootprints,
     "grid-classifier": GridClassifier,
     "unet-grid": UNetGrid,
+    "skip-ganomaly": SkipGANomaly,
+    "deep-disaster": DeepDisaster,
 }
 """Name of a network to the call that makes it; a new network is one more line here."""
 
@@ -34,6 +38,9 @@ def build(name: str, **options: Any) -> torch.nn.Module:
     That of paper 002 ("dual-hrnet") takes `width` and `stem`; see `DualHRNet`.
     Those of paper 004 look at one image each: "unet-footprints" and "grid-classifier" take `encoder`,
     a backbone's name, and the latter `cell`; see `UNetFootprints` and `GridClassifier`.
+    Those of paper 000: "skip-ganomaly", a generator and a discriminator, takes `width`; "deep-disaster",
+    a student beside its teacher, `width`, `teacher_width`, `form` and more; see `SkipGANomaly` and
+    `DeepDisaster`.
     Raises UsageError for an unknown name or option.
     """
     if name not in NETWORKS:

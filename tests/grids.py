@@ -15,19 +15,20 @@ from torch import nn
 CELL = 64
 
 
-def grid_weights(folder: Path, seed: int = 0) -> Path:
+def grid_weights(folder: Path, seed: int = 0, cell: int = CELL) -> Path:
     """Weights of `unet-grid`, joined of two random networks whose answers vary."""
+    folder.mkdir(exist_ok=True)
     buildings = random_weights(folder / "unet-footprints.safetensors", "unet-footprints", seed)
-    cells = random_weights(folder / "grid-classifier.safetensors", "grid-classifier", seed)
+    cells = random_weights(folder / "grid-classifier.safetensors", "grid-classifier", seed, cell)
     return join(buildings, cells, folder)
 
 
-def random_weights(path: Path, name: str, seed: int = 0, **changes: Any) -> Path:
+def random_weights(path: Path, name: str, seed: int = 0, cell: int = CELL, **changes: Any) -> Path:
     """Weights of either network, with settled statistics and half of the answers above a half."""
     torch.manual_seed(seed)
     options: dict[str, Any] = {"encoder": "resnet18"}
     if name == "grid-classifier":
-        options["cell"] = CELL
+        options["cell"] = cell
     network = build(name, **options)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

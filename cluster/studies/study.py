@@ -66,8 +66,8 @@ def study(
     asked = Asked(
         path.absolute(), seeds, seen_by_all(training or {}), seen_by_all(pretraining or {})
     )
+    _check_meaning(name, asked)
     paper = STUDIES[name](asked)
-    _check_meaning(name, paper, asked)
     facts = plain({"study": name, "settings": paper.settings()})
     check_folder(path, facts_file, "study", facts)
     if not all(task.kept.is_file() for task in paper.tasks):
@@ -114,8 +114,9 @@ def _carried_out(client: Client, todo: Sequence[Task], quiet: bool) -> list[dict
     return [found[task.kept] for task in todo]
 
 
-def _check_meaning(name: str, paper: Study, asked: Asked) -> None:
+def _check_meaning(name: str, asked: Asked) -> None:
     """UsageError for settings that the study would not heed."""
+    paper = STUDIES[name]
     strange = [_option(key) for key in sorted(paper.foreign & set(asked.training))]
     if not paper.pretrains:
         strange += [_option(f"pretrain_{key}") for key in sorted(asked.pretraining)]

@@ -103,7 +103,8 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Encoder to begin with: what pretrain wrote; for dual-hrnet timm's hrnet_w32 as safetensors."
+            help="Encoder to begin with: what pretrain wrote; for dual-hrnet timm's hrnet_w32, for "
+            "unet-footprints and grid-classifier timm's file of the backbone, as safetensors."
         ),
     ] = None,
     init: Annotated[

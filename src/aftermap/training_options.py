@@ -67,7 +67,7 @@ Decay = Annotated[float | None, typer.Option(help="Weight decay.")]
 AugmentName = Annotated[
     str | None,
     typer.Option(
-        help="How chips are changed: auto, paper, paper-apart, xview2, xview2-code or none."
+        help="How chips are changed: auto, paper, paper-apart, xview2, xview2-code, amatrice or none."
     ),
 ]
 Patience = Annotated[

@@ -116,6 +116,12 @@ def test_a_halo_that_leaves_no_margin_is_refused(weights: Path) -> None:
         load_method("unet-grid", weights, device="cpu", halo=128)
 
 
+def test_networks_of_other_cells_are_not_averaged(weights: Path, tmp_path: Path) -> None:
+    other = grid_weights(tmp_path / "other", cell=2 * CELL)
+    with pytest.raises(Refused, match=r"cannot be averaged.*core is 256 and 128.*--ensemble"):
+        load_method("unet-grid", weights, device="cpu", ensemble=[other])
+
+
 def test_squares_may_be_the_four_cells_and_no_more(
     kernel: NetworkKernel, weights: Path, pair: Pair
 ) -> None:

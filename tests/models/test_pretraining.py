@@ -200,3 +200,8 @@ def test_what_cannot_be_compared(chips: Path, tmp_path: Path) -> None:
         pretrain(config(chips, tmp_path / "out", chip=60), silence)
     with pytest.raises(UsageError, match="margin must be positive"):
         config(chips, tmp_path, margin=0)
+    with pytest.raises(UsageError, match="dual-hrnet is not pre-trained by this command"):
+        pretrain(config(chips, tmp_path / "out", method="dual-hrnet", size="medium"), silence)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"cannot be made.*--out"):
+        pretrain(config(chips, tmp_path / "file" / "out"), silence)
