@@ -31,7 +31,7 @@ from ..kernels.buildings import (
     empty_table,
     supplied,
 )
-from ..kernels.detections import Suppression, centres, detections
+from ..kernels.detections import LAYER, Addresses, Suppression, centres, detections
 from ..kernels.stitch import Pieces, join, pieces_in
 from ..kernels.survey import (
     Cells,
@@ -88,8 +88,8 @@ class FinishJob:
     before they are counted; None where they lie on the after image already."""
     suppression: Suppression = field(default_factory=Suppression)
     """How scanned squares that lie on each other become one detection."""
-    gazetteer: Path | None = None
-    """File of names that scanned squares get addresses from."""
+    addresses: Addresses | None = None
+    """Where scanned squares get their addresses from."""
     aoi: gpd.GeoDataFrame | None = None
     """The area of interest, any CRS; None for all of the grid."""
     skipped: Sequence[tuple[Chunk, str]] = ()
@@ -192,7 +192,8 @@ def _pieces(
     """The way from pixels to rows: by supplied footprints, scanned squares, or components."""
     if job.footprints is not None:
         return _count(job, job.footprints, map_chunks, stop)
-    return _scan(job, map_chunks) if job.store.plan.window.scan else _detect(job, map_chunks)
+    scored = LAYER in names(job.store.layers)
+    return _scan(job, map_chunks) if scored else _detect(job, map_chunks)
 
 
 @contextmanager
@@ -201,7 +202,7 @@ def _scan(job: FinishJob, map_chunks: MapChunks) -> Iterator[_Found]:
     plan, side = job.store.plan, cell_side(job.store.plan)
     surveys = list(map_chunks(partial(survey_in, job.store, side=side), plan))
     found = detections(
-        job.store, job.grid, job.rules, job.suppression, job.origin, job.scene_prefix, job.gazetteer
+        job.store, job.grid, job.rules, job.suppression, job.origin, job.scene_prefix, job.addresses
     )
     tables = _empty(job) | {"damage_areas": [found]}
     yield _Found(gather(surveys, plan, side), tables, notes={"damage_points": centres(found)})

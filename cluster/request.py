@@ -17,13 +17,14 @@ from distributed import Client
 from rasterio import CRS
 
 from ..kernels.buildings import MIN_AREA_M2, Rules
-from ..kernels.detections import Suppression
+from ..kernels.detections import LAYER, Suppression
 from ..kernels.kernel import PATHS, Kernel
 from ..kernels.methods import DEFAULT, SCANNED, check_resolution, load_method
 from ..kernels.verdict import FLAGS, RULES, Verdict
 from ..scenes.align import LARGE, Shift, measure_tiles
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.footprints import FootprintFile, open_footprints
+from ..scenes.geocoder import Geocoder
 from ..scenes.grid import region_of
 from ..scenes.handles import beside
 from ..scenes.pair import Pair, Source, make_pair, match_colour
@@ -89,6 +90,8 @@ class Request:
     nms_rule: str = Suppression.rule
     gazetteer: Path | None = None
     """File of names that detections get addresses from: an extract of OpenStreetMap, for example."""
+    geocoder: str | None = None
+    """Service on the network that is asked for them instead; see Geocoder."""
     cluster: str | Client = "auto"
     workers: int | None = None
     memory: str | int | None = None
@@ -177,6 +180,7 @@ class Prepared:
                 "regularise": self.rules.regularise,
                 **({} if request.scene is None else {"scene": request.scene}),
                 **({"nms": [request.nms, request.nms_rule]} if self.kernel.window.scan else {}),
+                **({} if request.geocoder is None else {"geocoder": request.geocoder}),
                 **self.rules.verdict.facts(),
             },
         }
@@ -330,14 +334,18 @@ def _check_images(request: Request, kernel: Kernel) -> None:
 def _check_detections(request: Request, kernel: Kernel) -> None:
     """Refuse what says how squares become detections where it cannot be, or means nothing."""
     Suppression(request.nms, request.nms_rule)
-    if request.gazetteer is None:
-        return
-    if not kernel.window.scan:
+    given = [name for name in ("gazetteer", "geocoder") if getattr(request, name) is not None]
+    if given and LAYER not in [layer.name for layer in kernel.layers]:
         raise UsageError(
-            f"--gazetteer gives addresses to the squares of {', '.join(SCANNED)}; {kernel.method} "
-            f"makes none. Leave it out."
+            f"--{given[0]} gives addresses to squares that were scored; {kernel.method} makes none. "
+            f"Leave it out."
         )
-    check_vector_file(request.gazetteer, "gazetteer", "--gazetteer")
+    if len(given) > 1:
+        raise UsageError("Addresses come from --gazetteer or from --geocoder. Give one of them.")
+    if request.geocoder is not None:
+        Geocoder.of(request.geocoder)
+    if request.gazetteer is not None:
+        check_vector_file(request.gazetteer, "gazetteer", "--gazetteer")
 
 
 def rules_of(request: Request, kernel: Kernel) -> Rules:

@@ -12,6 +12,9 @@ import pandas as pd
 from distributed import Client
 
 from ..kernels.buildings import Origin
+from ..kernels.detections import Addresses
+from ..scenes.gazetteer import addresses
+from ..scenes.geocoder import Geocoder
 from ..scenes.grid import gsd
 from ..scenes.pair import Pair, acquisition_date
 from .finish import FinishJob, finish
@@ -22,7 +25,7 @@ from .job import Job
 from .report import write_report
 from .report_pictures import take_pictures
 from .report_places import find_places
-from .request import Prepared
+from .request import Prepared, Request
 
 
 def write_outputs(
@@ -70,11 +73,20 @@ def _finish_job(
         footprint_source=footprints.path.name if footprints else "detected",
         shifts=prepared.footprint_shifts,
         suppression=prepared.suppression,
-        gazetteer=prepared.request.gazetteer,
+        addresses=_addresses(prepared.request),
         aoi=_aoi(pair),
         skipped=[(job.plan.at(*e["chunk"]), e["reason"]) for e in record["quarantined"]],
         sources=_sources(record),
     )
+
+
+def _addresses(request: Request) -> Addresses | None:
+    """Where detections get their addresses from, by what was asked for."""
+    if request.geocoder is not None:
+        return Geocoder.of(request.geocoder).addresses
+    if request.gazetteer is not None:
+        return partial(addresses, file=request.gazetteer)
+    return None
 
 
 def _origin(pair: Pair, record: Mapping[str, Any]) -> Origin:

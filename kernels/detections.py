@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -12,7 +12,6 @@ import pandas as pd
 import shapely
 from odc.geo.geobox import GeoBox
 
-from ..scenes.gazetteer import addresses
 from ..scenes.layer import FULL, NOT_ANALYSED
 from ..scenes.legend import UNGRADED
 from ..scenes.store import Store
@@ -23,6 +22,9 @@ from .verdict import LEVEL_LAYERS
 
 LAYER = "window_score"
 """The layer that holds the scores of squares, a cell for each."""
+
+Addresses = Callable[[np.ndarray, np.ndarray], list[str | None]]
+"""From longitudes and latitudes, degrees, to addresses."""
 
 COLUMNS = (*AREA_COLUMNS[:-1], "lon", "lat", "address", AREA_COLUMNS[-1])
 """The columns of the table of detections: those of damage areas, the centre and its address."""
@@ -69,7 +71,7 @@ def detections(
     suppression: Suppression,
     origin: Origin,
     scene_prefix: str,
-    gazetteer: Path | None = None,
+    addresses: Addresses | None = None,
 ) -> gpd.GeoDataFrame:
     """The damage areas of a finished store of scanned squares: those that reach the threshold and
     lie on no better one.
@@ -90,7 +92,7 @@ def detections(
     shapes = to_map(shapely.box(*boxes[:, [1, 0, 3, 2]].T), grid, store.plan)
     centres = gpd.GeoSeries(shapely.centroid(shapes), crs=crs).to_crs("EPSG:4326")
     lon, lat = centres.x.to_numpy(), centres.y.to_numpy()
-    told = [None] * len(boxes) if gazetteer is None else addresses(lon, lat, gazetteer)
+    told = [None] * len(boxes) if addresses is None else addresses(lon, lat)
     table = pd.DataFrame(
         {
             "area_id": [f"{scene_prefix}-r{row}c{col}" for row, col in boxes[:, :2].tolist()],

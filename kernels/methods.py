@@ -22,7 +22,7 @@ DEFAULT = "fc-siam-diff"
 """The method used when none is named; its weights come with the package."""
 
 NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet", "unet-grid")
-SCANNED = ("inception-window",)
+SCANNED = ("inception-window", "deep-disaster")
 BASELINES = ("difference", "texture")
 
 

@@ -32,7 +32,7 @@ class ScanKernel:
     """A network on squares; holds no tensors, so it travels in a task as a few hundred bytes.
 
     The damage raster has 5 where a core's square reaches the card's threshold (inclusive), 0
-    elsewhere; `window_score` has a cell for each square.
+    elsewhere; `window_score`, or `anomaly_score`, has a cell for each square.
     """
 
     weights: str
@@ -64,7 +64,7 @@ class ScanKernel:
         return (
             Layer("damage", "class"),
             Layer("damage_probability", "probability"),
-            Layer(LAYER, "probability", self.window.core),
+            Layer(self._score, "probability", self.window.core),
         )
 
     @property
@@ -137,7 +137,12 @@ class ScanKernel:
         stored = score_bytes(scores, self.threshold)
         codes = np.where(scores >= self.threshold, UNGRADED, 0)
         codes[np.isnan(scores)] = NOT_ANALYSED
-        return {"damage": codes.astype(np.uint8), "damage_probability": stored, LAYER: stored}
+        return {"damage": codes.astype(np.uint8), "damage_probability": stored, self._score: stored}
+
+    @property
+    def _score(self) -> str:
+        """What the layer of scores is called: squares are chosen from, anomalies are regions."""
+        return "anomaly_score" if self.card.network == "deep-disaster" else LAYER
 
     def _network(self) -> ScoreNet:
         network = loaded(self.weights, self.card.sha256, self.device, self.precision)

@@ -130,6 +130,15 @@ Gazetteer = Annotated[
         "file of named streets and places.",
     ),
 ]
+GeocoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--geocoder",
+        metavar="NAME[=URL]",
+        help="Ask a geocoder on the network for them: nominatim or photon, perhaps your own. Sends it "
+        "where detections are.",
+    ),
+]
 Cluster = Annotated[
     str,
     typer.Option(
