@@ -25,13 +25,15 @@ from ..scenes.store import Store
 from .budget import check_memory
 from .client import connected, dashboard
 from .fingerprint import digest
+from .fit import fitted
 from .folder import RunFolder
 from .futures import Failure, Stopped, check_stop, run_bounded
 from .heap import trim
 from .job import Job, JobFile, StorageError, run_chunk
 from .placement import placed
+from .prepare import Prepared, prepare
 from .progress import RunProgress
-from .request import Prepared, Request, prepare, versions
+from .request import Request, versions
 from .run import Run
 from .write import write_outputs
 
@@ -76,7 +78,7 @@ def run_request(request: Request, quiet: bool = True, stop: Event | None = None)
     Safe from several threads at once. After `stop` is set, Stopped is raised as soon as the next
     chunk is done, or while the results are written.
     """
-    prepared = prepare(request, probe=False)
+    prepared = prepare(fitted(request, quiet), probe=False)
     check_stop(stop)
     folder = RunFolder(request.out)
     with folder.locked():

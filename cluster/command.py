@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +16,11 @@ from ..scenes.remote import is_remote
 from ..scenes.synth import Synth, write
 from .assess import run_request
 from .exports import export
+from .fit import planned
 from .plan_text import describe
+from .prepare import prepare
 from .regions.command import plan_region_command
-from .request import Request, prepare
+from .request import Request
 from .run import Run
 
 
@@ -26,7 +29,8 @@ def run_assess(arguments: Mapping[str, Any]) -> int:
     request = _request(arguments)
     as_json = arguments["as_json"]
     if arguments.get("dry_run"):
-        prepared = prepare(request)
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = prepare(planned(request, Path(folder)))
         print(json.dumps(prepared.budget.to_dict(), indent=2) if as_json else describe(prepared))
         return 0
     run = run_request(request, quiet=as_json)

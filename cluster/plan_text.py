@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..scenes.grid import gsd
 from ..scenes.plan import Window
 from .budget import Budget
-from .request import Prepared
+from .prepare import Prepared
 
 
 def describe(prepared: Prepared) -> str:

@@ -22,10 +22,11 @@ from .folder import RunFolder
 from .futures import map_ordered
 from .heap import trim
 from .job import Job
+from .prepare import Prepared
 from .report import write_report
 from .report_pictures import take_pictures
 from .report_places import find_places
-from .request import Prepared, Request
+from .request import Request
 
 
 def write_outputs(

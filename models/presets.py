@@ -130,11 +130,13 @@ XVIEW2_WARM_UP: dict[str, Any] = {"loss": "entropy", "epochs": 12, "lr": 2e-3}
 """How a small training begins: from random weights Lovász hardly learns within 500 steps."""
 
 AMATRICE_SMALL: dict[str, Any] = {
-    "synthetic": SyntheticRecipe(scenes=60, validation=12, test=12, side=384),
+    "synthetic": SyntheticRecipe(scenes=200, validation=16, test=16, side=384),
     "backbone": "resnet18",
-    "batch": 8,
-    "epochs": 8,
-    "steps": 30,
+    "chip": 64,
+    "batch": 32,
+    "epochs": 10,
+    "steps": 50,
+    "schedule": "cosine",
     "resolution": (0.35, 0.7),
     "nominal_resolution": 0.5,
 }

@@ -29,7 +29,7 @@ from ..budget import Budget, make_budget, room_bytes, seconds_per_window
 from ..client import worker_count, worker_threads
 from ..jobs.options import job_options
 from ..machine import worker_memory
-from ..request import plan as plan_pair
+from ..prepare import plan as plan_pair
 from .file import RegionFile, read_region_file
 from .folder import RegionFolder
 from .pairs import wanted_area

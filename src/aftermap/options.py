@@ -28,6 +28,22 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Safetensors file with its card beside it; default: the bundled one."),
 ]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="before", help="Of deep-disaster: train it on this scene's before image; no labels."
+    ),
+]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Teacher for --fit. Default: one that is trained on the same image."
+    ),
+]
+Contamination = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Of what --fit learns from, how much may seem damaged."),
+]
 Footprints = Annotated[
     Path | None, typer.Option(help="Building polygons in any vector format and CRS.")
 ]
