@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 from aftermap.cluster.machine import cores
-from aftermap.kernels.network import has_bf16
+from aftermap.kernels.loaded import has_bf16
 
 _VERSIONS = ("aftermap", "torch", "dask", "distributed", "numpy", "rasterio", "zarr", "shapely")
 

@@ -10,8 +10,8 @@ import psutil
 import rasterio
 import torch
 
+from ..kernels.loaded import has_bf16
 from ..kernels.methods import BASELINES, NETWORKS
-from ..kernels.network import has_bf16
 from ..models.checkpoint import bundled
 from .client import QUEUES
 from .jobs.options import SUBMIT

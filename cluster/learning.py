@@ -14,12 +14,18 @@ from ..models.ranks import Ranks
 from ..models.recipes import BUNDLED, LoopConfig, PretrainConfig, TrainConfig
 from ..models.training import train
 from ..scenes.errors import UsageError
+from .photo_training import TRAININGS, train_on_photos
 from .studies.study import FILES, study
 from .tune import tune
 
 
 def run_train(arguments: Mapping[str, Any]) -> None:
     """Train from the command line's arguments and say what to do with the weights."""
+    if arguments["method"] in TRAININGS:
+        weights, use = train_on_photos(arguments)
+        print(f"weights    {weights}")
+        print(f"Try: {use}")
+        return
     config = BUNDLED
     if not arguments["bundled"]:
         config = train_config(given(TrainConfig, arguments), arguments["preset"])

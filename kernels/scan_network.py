@@ -128,7 +128,9 @@ class ScanKernel:
 
         def work(image: Tensor, seen: Tensor) -> Tensor:
             ready = normalised(image, seen[:, None], self.card, self.precision)
-            return self._network().scores(ready).float().contiguous().view(torch.uint8)
+            found = self._network().scores(ready).float()
+            # One score of two may keep a stride of two, and count as contiguous all the same.
+            return found.clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
         return on_device(self.device, work, images, valid).view(np.float32)
 

@@ -37,14 +37,14 @@ class DeepDisaster(ScoreNet):
         alpha: float | None = None,
         hints: Sequence[Hint] = ("image", "latent"),
         omega: Sequence[float] = OMEGA,
-        half: float = 1.0,
+        unit: float = 1.0,
         scored: Scored = "pair",
         batch_statistics: bool = False,
     ) -> None:
         """`width` and `downs` are the student's; see SkipGANomaly. Options are plain JSON values.
 
         `alpha` None is 0.7 in the form "code" and 1 in the form "paper", where a training finds it.
-        `half` is the anomaly that becomes a score of 0.5. `scored` "teacher" or "student" makes and
+        `unit` is the anomaly that becomes a score of 0.5. `scored` "teacher" or "student" makes and
         scores that network alone, for the ablations of section IV.C.1.
 
         `batch_statistics` reproduces the published scores: BatchNorm then uses the statistics of
@@ -58,20 +58,18 @@ class DeepDisaster(ScoreNet):
             raise UsageError(f"scored is one of {', '.join(get_args(Scored))}; got {scored!r}.")
         if len(omega) != 3 or min(omega) < 0 or not 0 < sum(omega) < float("inf"):
             raise UsageError(f"omega is three weights of 0 or more, not all 0; got {list(omega)}.")
-        if not 0 < half < float("inf"):
-            raise UsageError(f"half must be positive and finite; got {half}.")
+        if not 0 < unit < float("inf"):
+            raise UsageError(f"unit must be positive and finite; got {unit}.")
         self.distillation = Distillation(form, alpha, tuple(hints))
         self.omega = tuple(map(float, omega))
-        self.half = half
+        self.unit = unit
         self.scored = scored
         self.batch_statistics = batch_statistics
         self._side = side
         self._widths = {"width": width, "teacher_width": teacher_width, "downs": downs}
         self._frozen = True
         self.teacher = SkipGANomaly(teacher_width, side) if scored != "student" else None
-        self.student = (
-            SkipGANomaly(width, side, downs=downs) if scored != "teacher" else None
-        )
+        self.student = SkipGANomaly(width, side, downs=downs) if scored != "teacher" else None
         if "bottleneck" in hints and self.teacher is not None and self.student is not None:
             wide, narrow = self.teacher.bottleneck, self.student.bottleneck
             if wide != narrow:
@@ -93,7 +91,7 @@ class DeepDisaster(ScoreNet):
             "alpha": terms.alpha,
             "hints": list(terms.hints),
             "omega": list(self.omega),
-            "half": self.half,
+            "unit": self.unit,
             "scored": self.scored,
             "batch_statistics": self.batch_statistics,
         }
@@ -134,10 +132,10 @@ class DeepDisaster(ScoreNet):
     def scores(self, image: Tensor) -> Tensor:
         """Of images, 0-1, the higher the more damage: fp32 (n,).
 
-        Eq. 9 has no upper bound. An anomaly a becomes a / (a + half), which keeps the order.
+        Eq. 9 has no upper bound. An anomaly a becomes a / (a + unit), which keeps the order.
         """
         anomaly = self.anomaly(image).clamp(min=0)
-        return anomaly / (anomaly + self.half)
+        return anomaly / (anomaly + self.unit)
 
     def anomaly(self, images: Tensor) -> Tensor:
         """Eq. 9 of images as it is, 0 or more: fp32 (n,)."""
@@ -171,4 +169,3 @@ class DeepDisaster(ScoreNet):
                 # In training mode and not tracking, a layer uses the batch and changes nothing.
                 layer.training = True
                 layer.track_running_stats = learning
-

@@ -227,9 +227,10 @@ def best_omega(terms: np.ndarray, damaged: np.ndarray, steps: int = 10) -> tuple
 
 
 def _flat(x: Tensor) -> Tensor:
-    return x.float().flatten(1)
+    """One row per image, in fp32 where it was less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32)).flatten(1)
 
 
 def _log(probability: Tensor) -> Tensor:
     # So that a discriminator that is certain gives no infinity.
-    return torch.log(probability.float().clamp(min=1e-12))
+    return torch.log(probability.clamp(min=1e-12))

@@ -12,6 +12,7 @@ from ..scenes.errors import UsageError
 from .change import ChangeNet
 from .deep_disaster import DeepDisaster
 from .dual_hrnet import DualHRNet
+from .inception_window import InceptionWindow
 from .skip_ganomaly import SkipGANomaly
 from .unet import GridClassifier, UNetFootprints
 from .unet_grid import UNetGrid
@@ -24,6 +25,7 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "unet-footprints": UNetFootprints,
     "grid-classifier": GridClassifier,
     "unet-grid": UNetGrid,
+    "inception-window": InceptionWindow,
     "skip-ganomaly": SkipGANomaly,
     "deep-disaster": DeepDisaster,
 }
@@ -38,6 +40,8 @@ def build(name: str, **options: Any) -> torch.nn.Module:
     That of paper 002 ("dual-hrnet") takes `width` and `stem`; see `DualHRNet`.
     Those of paper 004 look at one image each: "unet-footprints" and "grid-classifier" take `encoder`,
     a backbone's name, and the latter `cell`; see `UNetFootprints` and `GridClassifier`.
+    That of paper 003 ("inception-window") looks at squares of `side` px with timm's model `encoder`; see
+    `InceptionWindow`.
     Those of paper 000: "skip-ganomaly", a generator and a discriminator, takes `width`; "deep-disaster",
     a student beside its teacher, `width`, `teacher_width`, `form` and more; see `SkipGANomaly` and
     `DeepDisaster`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -18,6 +18,19 @@ from .recipes import LoopConfig
 
 NAME = "state.safetensors"
 _KEY = "aftermap"
+
+
+class Resumable(Protocol):
+    """What a state needs to know of the training that it is of."""
+
+    @property
+    def out(self) -> str:
+        """The folder of the state."""
+        ...
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights, as plain JSON values: a resumed run must agree on these."""
+        ...
 
 
 @dataclass
@@ -41,7 +54,7 @@ class Progress:
 
 
 def save_state(
-    config: LoopConfig,
+    config: Resumable,
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
@@ -63,7 +76,7 @@ def save_state(
 
 
 def load_state(
-    config: LoopConfig, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+    config: Resumable, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor]]:
     """Take up a run where it stopped: fills network and optimiser, returns progress and best.
 

@@ -43,6 +43,7 @@ learning = typer.Typer()
     " --encoder-lr 3e-5\n\n"
     "aftermap train --data chips/=2 --data synthetic=1 --classes 5\n\n"
     "aftermap train --preset xview2 --data xbd/ --encoder hrnet_w32.safetensors -o weights/dual\n\n"
+    "aftermap train --method inception-window --data photos/ --encoder inception_v3.safetensors\n\n"
     "aftermap assess before.tif after.tif --method fc-ef --weights weights/fc-ef/fc-ef.safetensors"
 )
 def train(
@@ -50,8 +51,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="fc-ef, fc-siam-conc, fc-siam-diff (default), dual-hrnet, unet-footprints or "
-            "grid-classifier."
+            help="fc-ef, fc-siam-conc, fc-siam-diff (default), dual-hrnet, unet-footprints, "
+            "grid-classifier; on photos: inception-window, skip-ganomaly, deep-disaster."
         ),
     ] = None,
     preset: Preset = None,
@@ -119,6 +120,25 @@ def train(
     device: Device = "auto",
     precision: Precision = "auto",
     tensorboard: Board = False,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Of inception-window: softmax (default, paper 003), logistic or svm."),
+    ] = None,
+    turns: Annotated[
+        bool | None,
+        typer.Option("--turns", help="Of inception-window: learn from all 72 orientations."),
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(help="Of inception-window: share that the threshold may allow. Default: 0."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Of deep-disaster: weights that skip-ganomaly was trained to."),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option(help="Of deep-disaster: paper (default) or code (as published).")
+    ] = None,
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Train the weights that come with the package.")
     ] = False,

@@ -196,7 +196,7 @@ def test_missing_card(saved: Path) -> None:
         (lambda v: v.update(classes=1), "classes 1, but the network's options say 5"),
         (lambda v: v.update(precision="bf16"), "bf16 needs a measured flip rate of at most 0.001"),
         (lambda v: v.update(halo=20), "halo 20 px are not multiples of the stride 8 px"),
-        (lambda v: v.update(network="resnet"), "Valid names: dual-hrnet, fc-ef"),
+        (lambda v: v.update(network="resnet"), "Valid names: deep-disaster, dual-hrnet, fc-ef"),
         (lambda v: v["options"].update(size="huge"), "Valid sizes: small"),
     ],
 )

@@ -183,7 +183,7 @@ def test_learning_rates() -> None:
 
 def test_configurations_that_make_no_sense() -> None:
     for changes, said in (
-        ({"method": "fc-sam"}, "Valid names: dual-hrnet, fc-ef"),
+        ({"method": "fc-sam"}, "Valid names: deep-disaster, dual-hrnet, fc-ef"),
         ({"lr": -1.0}, "lr must be positive"),
         ({"loss": "dice"}, "'dice' does not go with fc-siam-diff of 5 classes"),
         ({"class_weights": (1.0,)}, "5 classes, but 1 weights"),
