@@ -29,6 +29,7 @@ import overhead
 import peer
 import region
 import speedup
+import squares
 import tasks
 import vectorise
 from bench import Bench
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "distance": distance,
     "bare": bare,
     "networks": networks,
+    "squares": squares,
     "gpu": gpu,
     "growth": growth,
     "tasks": tasks,
