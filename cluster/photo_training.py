@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,9 @@ def _photos(arguments: Mapping[str, Any], config: AdversarialConfig) -> PhotoSet
 
 def _folder(arguments: Mapping[str, Any]) -> str:
     """The one folder of photos."""
-    data = arguments["data"] or ()
-    if len(data) != 1:
-        raise UsageError(
-            f"{arguments['method']} learns from one folder of photos; got {len(data)}. Give --data once."
-        )
-    return str(data[0])
+    data: Sequence[str] = arguments["data"] or ()
+    if len(data) == 1:
+        return str(data[0])
+    raise UsageError(
+        f"{arguments['method']} learns from one folder of photos; got {len(data)}. Give --data once."
+    )

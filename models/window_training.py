@@ -158,7 +158,7 @@ def _examined(
         metrics[f"{name}_photos"] = float(len(labels))
         metrics[f"{name}_accuracy"] = float((found == labels).mean())
         if name in both:
-            metrics[f"{name}_auc"] = auc(scores, labels)
+            metrics[f"{name}_auc"] = float(auc(scores, labels) or 0.0)
             metrics[f"{name}_true_positive_rate"] = float(found[labels].mean())
             metrics[f"{name}_false_positive_rate"] = float(found[~labels].mean())
     return point, metrics

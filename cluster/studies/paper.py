@@ -52,6 +52,8 @@ class Study(Protocol):
     pretrains: ClassVar[bool]
     """Whether settings of pre-trainings have one."""
 
+    def __init__(self, asked: Asked) -> None: ...
+
     @property
     def tasks(self) -> Sequence[Task]:
         """By seed; those of more seeds begin with those of fewer."""

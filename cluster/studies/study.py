@@ -6,7 +6,7 @@ Tasks run on a cluster. Killed and run again, a study goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .kahramanmaras import Kahramanmaras, SmallKahramanmaras
 from .paper import Asked, Studied, Study, Task
 from .xview2 import SmallXView2, XView2
 
-STUDIES: dict[str, Callable[[Asked], Study]] = {
+STUDIES: dict[str, type[Study]] = {
     "kahramanmaras": Kahramanmaras,
     "kahramanmaras-small": SmallKahramanmaras,
     "xview2": XView2,
