@@ -17,6 +17,7 @@ from ..scenes.synth import Synth, write
 from .assess import run_request
 from .exports import export
 from .fit import planned
+from .gallery.command import is_gallery, run_gallery
 from .plan_text import describe
 from .prepare import prepare
 from .regions.command import plan_region_command
@@ -26,6 +27,12 @@ from .run import Run
 
 def run_assess(arguments: Mapping[str, Any]) -> int:
     """Carry out `aftermap assess` or `plan` from its arguments; returns the exit code."""
+    if is_gallery(arguments):
+        return run_gallery(arguments)
+    if arguments.get("maps") is not None:
+        raise UsageError(
+            "--maps is for a folder of photos that lie nowhere on the earth. Leave it out."
+        )
     request = _request(arguments)
     as_json = arguments["as_json"]
     if arguments.get("dry_run"):

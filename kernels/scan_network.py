@@ -14,14 +14,19 @@ from torch import Tensor
 
 from ..models.card import Card
 from ..models.checkpoint import load
+from ..models.deep_disaster import DeepDisaster
+from ..models.localisation import vanilla_gradient
 from ..models.score_net import ScoreNet
 from ..scenes.errors import Refused
-from ..scenes.layer import NOT_ANALYSED, Layer
+from ..scenes.layer import NOT_ANALYSED, Layer, encode
 from ..scenes.legend import UNGRADED
 from ..scenes.pair import Pair
 from ..scenes.plan import Window
 from .detections import LAYER, score_bytes
 from .loaded import Precision, choose_precision, loaded, normalised, on_device
+
+MAP = "anomaly_map"
+"""The layer of deep-disaster that says where in its square the damage seems to be."""
 
 OVERLAP = 90
 """Pixels that neighbouring squares have in common; paper 003."""
@@ -32,7 +37,9 @@ class ScanKernel:
     """A network on squares; holds no tensors, so it travels in a task as a few hundred bytes.
 
     The damage raster has 5 where a core's square reaches the card's threshold (inclusive), 0
-    elsewhere; `window_score`, or `anomaly_score`, has a cell for each square.
+    elsewhere; `window_score`, or `anomaly_score`, has a cell for each square. Of deep-disaster,
+    `anomaly_map` has the gradient map of each such square (paper 000, eq. 10), stretched within the
+    square, and 0 elsewhere.
     """
 
     weights: str
@@ -60,11 +67,13 @@ class ScanKernel:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Damage and its probability, pixel by pixel, and the scores of squares."""
+        """Damage and its probability, pixel by pixel, the scores of squares, and maps of them."""
+        maps = (Layer(MAP, "probability"),) if self._mapped else ()
         return (
             Layer("damage", "class"),
             Layer("damage_probability", "probability"),
             Layer(self._score, "probability", self.window.core),
+            *maps,
         )
 
     @property
@@ -105,6 +114,7 @@ class ScanKernel:
             "normalisation": [self.card.mean, self.card.std, self.card.scale],
             "classes": [self.card.classes, self.card.threshold],
             "squares": [self.window.scan, self.window.overlap],
+            "maps": "gradient" if self._mapped else None,
         }
 
     def fitted(self, pair: Pair) -> ScanKernel:
@@ -118,14 +128,15 @@ class ScanKernel:
     def __call__(
         self, pre: np.ndarray, post: np.ndarray, valid: np.ndarray
     ) -> Mapping[str, np.ndarray]:
-        """Score squares, which `scanned` places; a cell (n, 1, 1) each. See Kernel."""
-        return self.scored(self.scores(post, valid)[:, None, None])
+        """Score squares, which `scanned` places: a cell (n, 1, 1) each, and maps. See Kernel."""
+        scores = self.scores(post, valid)
+        return {**self.scored(scores[:, None, None]), **self.drawn(post, valid, scores)}
 
-    @torch.inference_mode()
     def scores(self, images: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Of squares on the kernel's device; see Scanning."""
-        self.load()
+        self.load()  # outside inference mode, in which tensors are made that know no gradients
 
+        @torch.inference_mode()
         def work(image: Tensor, seen: Tensor) -> Tensor:
             ready = normalised(image, seen[:, None], self.card, self.precision)
             found = self._network().scores(ready).float()
@@ -133,6 +144,17 @@ class ScanKernel:
             return found.clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
         return on_device(self.device, work, images, valid).view(np.float32)
+
+    def drawn(
+        self, images: np.ndarray, valid: np.ndarray, scores: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        """Maps of the squares that reach the threshold, 0 elsewhere; see Scanning."""
+        if not self._mapped:
+            return {}
+        maps, hits = np.zeros(valid.shape, np.uint8), scores >= self.threshold
+        if hits.any():
+            maps[hits] = on_device(self.device, self._maps, images[hits], valid[hits])
+        return {MAP: maps}
 
     def scored(self, scores: np.ndarray) -> Mapping[str, np.ndarray]:
         """Bytes of every layer, one per core; see Scanning."""
@@ -144,7 +166,18 @@ class ScanKernel:
     @property
     def _score(self) -> str:
         """What the layer of scores is called: squares are chosen from, anomalies are regions."""
-        return "anomaly_score" if self.card.network == "deep-disaster" else LAYER
+        return "anomaly_score" if self._mapped else LAYER
+
+    @property
+    def _mapped(self) -> bool:
+        return self.card.network == "deep-disaster"
+
+    def _maps(self, image: Tensor, seen: Tensor) -> Tensor:
+        """Bytes (n, scan, scan) of squares on a device."""
+        network = self._network()
+        assert isinstance(network, DeepDisaster)
+        ready = normalised(image, seen[:, None], self.card, self.precision)
+        return torch.from_numpy(encode(vanilla_gradient(network, ready))).to(image.device)
 
     def _network(self) -> ScoreNet:
         network = loaded(self.weights, self.card.sha256, self.device, self.precision)
@@ -168,5 +201,11 @@ def scan_kernel(
     network, card = load(path, method=method)
     if not isinstance(network, ScoreNet):
         raise Refused(f"{path} holds {card.network}, which gives squares no score.")
+    if card.options.get("batch_statistics"):
+        raise Refused(
+            f"{path} uses the statistics of the images that are scored together, and squares of a "
+            f"raster are scored one at a time: that exists for photos only. Give --weights of a "
+            f"training without batch_statistics, or a folder of photos."
+        )
     window = card.window if overlap is None else Window.scanning(card.scan, overlap)
     return ScanKernel(path, card, device, choose_precision(card, precision, device), window)

@@ -20,6 +20,7 @@ from ..futures import Failure, run_bounded
 from ..progress import RunProgress
 from .amatrice import Amatrice, SmallAmatrice
 from .kahramanmaras import Kahramanmaras, SmallKahramanmaras
+from .oaxaca import Oaxaca, SmallOaxaca
 from .paper import Asked, Studied, Study, Task
 from .xview2 import SmallXView2, XView2
 
@@ -30,6 +31,8 @@ STUDIES: dict[str, type[Study]] = {
     "xview2-small": SmallXView2,
     "amatrice": Amatrice,
     "amatrice-small": SmallAmatrice,
+    "oaxaca": Oaxaca,
+    "oaxaca-small": SmallOaxaca,
 }
 """Studies by name; a small one is what two cores can do."""
 

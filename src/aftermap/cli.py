@@ -43,6 +43,7 @@ from aftermap.options import (
     HashInputs,
     Images,
     Json,
+    Maps,
     MatchColour,
     Memory,
     Method,
@@ -84,6 +85,7 @@ app = typer.Typer(
     "aftermap assess before/ after/ -o run --footprints buildings.geojson --resolution 0.5\n\n"
     "aftermap assess after.tif -o run --method inception-window --weights w.safetensors "
     "--gazetteer town.osm.pbf\n\n"
+    "aftermap assess photos/ -o gallery --method deep-disaster --weights w.safetensors\n\n"
     "aftermap assess before.tif after.tif -o run --dry-run"
 )
 def assess(
@@ -94,6 +96,7 @@ def assess(
     fit: Fit = None,
     teacher: Teacher = None,
     contamination: Contamination = 0.05,
+    maps: Maps = None,
     footprints: Footprints = None,
     footprints_on: FootprintsOn = "before",
     aoi: Aoi = None,

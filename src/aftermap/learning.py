@@ -149,9 +149,10 @@ def train(
     Defaults are those of the preset, or without one five classes, 12 epochs of batches of 8 crops of
     256 px, a learning rate of 0.001, a weight decay of 0.002, and all places, intact ones too.
     """
+    arguments = dict(locals())
     from aftermap.cluster.learning import run_train
 
-    run_train(dict(locals()))
+    run_train(arguments)
 
 
 @learning.command(

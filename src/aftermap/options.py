@@ -14,7 +14,7 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="[PRE] POST",
-        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line; URLs with --allow-remote.",
+        help="Before and after image: each a file, a folder of tiles, or @list.txt with one tile per line; URLs with --allow-remote. Or a folder of photos, with deep-disaster or inception-window.",
     ),
 ]
 Out = Annotated[
@@ -43,6 +43,14 @@ Teacher = Annotated[
 Contamination = Annotated[
     float,
     typer.Option(metavar="SHARE", help="Of what --fit learns from, how much may seem damaged."),
+]
+Maps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of photos with deep-disaster: vanilla-gradient (default), smooth-gradient, guided or "
+        "none.",
+    ),
 ]
 Footprints = Annotated[
     Path | None, typer.Option(help="Building polygons in any vector format and CRS.")

@@ -38,20 +38,36 @@ class Brightness:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        return Layer("damage", "class"), Layer("window_score", "probability", self.window.core)
+        score = Layer("window_score", "probability", self.window.core)
+        return Layer("damage", "class"), score, Layer("shade", "probability")
 
     def scores(self, images: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        return np.array([weighed(*pair) for pair in zip(images, valid, strict=True)])
+        found = [weighed(*pair) for pair in zip(images, valid, strict=True)]
+        return np.array(found, np.float32)
 
     def scored(self, scores: np.ndarray) -> Mapping[str, np.ndarray]:
         damage = np.where(np.isnan(scores), 255, np.where(scores > 0.4, 5, 0))
         return {"damage": damage.astype(np.uint8), "window_score": encode(scores)}
+
+    def drawn(
+        self, images: np.ndarray, valid: np.ndarray, scores: np.ndarray
+    ) -> Mapping[str, np.ndarray]:
+        shades = [shaded(*some) for some in zip(images, valid, scores, strict=True)]
+        return {"shade": np.stack(shades)}
 
 
 def weighed(image: np.ndarray, valid: np.ndarray) -> float:
     side = len(valid)
     weights = np.outer(np.arange(1, side + 1), np.arange(1, side + 1) % 7 + 1)
     return float((image.mean(axis=0) * valid * weights).sum() / 255 / weights.sum())
+
+
+def shaded(image: np.ndarray, valid: np.ndarray, score: float) -> np.ndarray:
+    """Bytes that depend on the pixel, its place in the square, and all of the square."""
+    rows, cols = np.indices(valid.shape)
+    return ((image.sum(axis=0) * valid + 3 * rows + 5 * cols + int(score * 1e4)) % 251).astype(
+        np.uint8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +80,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     return made
 
 
-def by_hand(pair: Pair, window: Window) -> np.ndarray:
-    """Scores square by square from the whole raster."""
+def by_hand(pair: Pair, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Scores square by square from the whole raster, and shades pixel by pixel."""
     _, post, valid = pair.read(0, 0, *pair.grid.shape)
     height, width = valid.shape
     core, side = window.core, window.scan
     cells = np.full((-(-height // core), -(-width // core)), np.nan)
+    shades = np.full((height, width), 255, np.uint8)
     for i, j in np.ndindex(cells.shape):
         top = min(i * core, max(height - side, 0))
         left = min(j * core, max(width - side, 0))
@@ -81,18 +98,25 @@ def by_hand(pair: Pair, window: Window) -> np.ndarray:
         own = valid[i * core : (i + 1) * core, j * core : (j + 1) * core]
         if own.any() and shown.mean() >= 0.5:
             cells[i, j] = weighed(*whole)
-    return cells
+            shade = shaded(*whole, np.float32(cells[i, j]))
+            for row, col in np.ndindex(own.shape):
+                y, x = i * core + row, j * core + col
+                if valid[y, x]:
+                    shades[y, x] = shade[y - top, x - left]
+    return cells, shades
 
 
 def by_chunks(kernel: Brightness, pair: Pair, chunk: int) -> dict[str, np.ndarray]:
     core, shape = kernel.window.core, pair.grid.shape
     cells = np.full((-(-shape[0] // core), -(-shape[1] // core)), 255, np.uint8)
-    out = {"damage": np.full(shape, 255, np.uint8), "window_score": cells}
+    out = {name: np.full(shape, 255, np.uint8) for name in ("damage", "shade")}
+    out["window_score"] = cells
     plan = Plan.of(shape, kernel.window, chunk)
     for piece in plan:
         block = apply_chunk(kernel, pair, plan, piece)
         if block is not None:
-            out["damage"][piece.row0 : piece.row1, piece.col0 : piece.col1] = block["damage"]
+            for name in ("damage", "shade"):
+                out[name][piece.row0 : piece.row1, piece.col0 : piece.col1] = block[name]
             rows, cols = slice(piece.row0 // core, None), slice(piece.col0 // core, None)
             found = block["window_score"]
             cells[rows, cols][: found.shape[0], : found.shape[1]] = found
@@ -111,7 +135,7 @@ def test_chunks_equal_the_squares_one_by_one(
 ) -> None:
     pair = scenes[number]
     found = by_chunks(Brightness(window), pair, chunk)
-    wanted = by_hand(pair, window)
+    wanted, shades = by_hand(pair, window)
     stored = encode(wanted)
     # A cell of which most pixels are not valid is not analysed.
     known = found["window_score"] != 255
@@ -121,6 +145,7 @@ def test_chunks_equal_the_squares_one_by_one(
     codes = np.where(cells > 0.4, 5, 0)
     expected = np.where(valid & ~np.isnan(cells), codes, 255)
     np.testing.assert_array_equal(found["damage"], expected)
+    np.testing.assert_array_equal(found["shade"], shades)
 
 
 @EXAMPLES
@@ -137,7 +162,8 @@ def test_neighbours_lend_what_files_hold(
     with dask.config.set(scheduler="synchronous"):
         lazy = apply(kernel, to_dataset(scenes[number], opened), chunk).compute()
     found = by_chunks(kernel, scenes[number], 10_000)
-    np.testing.assert_array_equal(lazy["damage"].values, found["damage"])
+    for name in ("damage", "shade"):
+        np.testing.assert_array_equal(lazy[name].values, found[name])
     known = found["window_score"] != 255
     np.testing.assert_array_equal(lazy["window_score"].values[known], found["window_score"][known])
 

@@ -1,0 +1,1 @@
+"""Folders of photos: scored, sorted, and shown with maps."""
