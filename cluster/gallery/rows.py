@@ -63,10 +63,9 @@ def rows_of(photos: PhotoSet, scores: np.ndarray, threshold: float) -> list[Row]
 
 
 def table_of(photos: PhotoSet, rows: Sequence[Row]) -> Iterator[pd.DataFrame]:
-    """The table of all photos by path, also of those that cannot be read, some rows at a time."""
-    cells = [_cells(row) for row in rows]
+    """The table of all photos by falling score, then those that cannot be read, some rows at a time."""
+    cells = [_cells(row) for row in sorted(rows, key=lambda row: -row.score)]
     cells += [(name, None, None, None, None, None, reason) for name, reason in broken_of(photos)]
-    cells.sort(key=lambda row: str(row[0]).split(os.sep))
     for start in range(0, max(len(cells), 1), _BLOCK):
         yield pd.DataFrame(cells[start : start + _BLOCK], columns=list(COLUMNS), dtype=object)
 

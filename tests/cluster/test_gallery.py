@@ -141,6 +141,9 @@ def test_scores_figures_and_table(photos: Path, weights: Path, tmp_path: Path) -
     rows = table(tmp_path / "out")
     files = list(photos.rglob("*.png"))
     assert len(rows) == len(files) + 1 == done.photos + done.unreadable
+    told = [float(row["score"]) for row in rows.values() if row["score"]]
+    assert told == sorted(told, reverse=True)
+    assert not list(rows.values())[-1]["score"]
     wanted, threshold = by_hand(weights, files), done.threshold
     scores, found = {}, {}
     for file, score in zip(files, wanted, strict=True):
