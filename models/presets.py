@@ -142,6 +142,48 @@ AMATRICE_SMALL: dict[str, Any] = {
 }
 """What makes the study of paper 004 small enough for two cores."""
 
+OAXACA: dict[str, Any] = {
+    "backbone": "inception_v3",
+    "side": 299,
+    "steps": 1000,
+    "batch": 10,
+    "lr": 0.01,
+    "trees": 1000,
+    "sizes": (20, 50, 100, 150, 200),
+    "test_size": 100,
+}
+"""Paper 003 and its published code: photos of 20 to 200, tested on 100 of each class."""
+
+OAXACA_SMALL: dict[str, Any] = {"backbone": "test_byobnet", "side": 96, "trees": 100}
+"""What makes its study small enough for two cores: a tiny backbone of timm, and fewer trees."""
+
+SYNTHETIC_TOWNS = (("alder", 910_010), ("birch", 910_012), ("cedar", 910_023))
+"""Towns of which photos are cut, with seeds of scenes that hold enough destroyed buildings; one is
+bright, one is between, one is dark."""
+
+DEEP_DISASTER: dict[str, Any] = {
+    "side": 64,
+    "width": 16,
+    "teacher_width": 64,
+    "epochs": 15,
+    "batch": 64,
+    "lr": 2e-4,
+    "backbones": ("vgg16", "vgg19"),
+    "backbone_side": 224,
+}
+"""Paper 000 and its published code."""
+
+DEEP_DISASTER_SMALL: dict[str, Any] = {
+    "side": 32,
+    "width": 8,
+    "teacher_width": 16,
+    "epochs": 15,
+    "batch": 16,
+    "lr": 2e-3,
+    "backbone_side": 64,
+}
+"""What makes its study small enough for two cores."""
+
 PRESETS = {"kahramanmaras": KAHRAMANMARAS, "xview2": XVIEW2, "xview2-code": XVIEW2_CODE} | {
     "amatrice": AMATRICE
 }

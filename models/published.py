@@ -66,3 +66,56 @@ XVIEW2_SCORES = (
     PublishedScore("the hold-out", 77.862),
 )
 """Paper 002, table 2, with the third digit of its text. F1 of single levels were not published."""
+
+
+@dataclass(frozen=True)
+class PublishedPoint:
+    """A point of a ROC curve, 0-1."""
+
+    threshold: float
+    true_positive_rate: float
+    false_positive_rate: float
+
+
+OAXACA_POINT = PublishedPoint(0.983629, 0.529412, 0.0)
+"""Paper 003, section 4.3; its accuracies are `learning_curve.PUBLISHED`."""
+
+DAD_EVENTS = ("Ruby Typhoon", "Nepal Earthquake", "Ecuador Earthquake", "Matthew Hurricane")
+"""The events of paper 000, in the order of its table III."""
+
+
+@dataclass(frozen=True)
+class PublishedAreas:
+    """A row of paper 000, table III: areas under the ROC curve, 0-1, of `DAD_EVENTS`."""
+
+    category: str
+    method: str
+    seen: tuple[float, float, float, float]
+    unseen: tuple[float, float, float, float]
+    """Of each event, the mean of the models trained on the others."""
+
+
+DAD_TABLE_III = (
+    PublishedAreas(
+        "supervised", "VGG19", (0.884, 0.905, 0.8846, 0.765), (0.679, 0.758, 0.822, 0.765)
+    ),
+    PublishedAreas(
+        "supervised", "VGG16", (0.897, 0.898, 0.9276, 0.828), (0.655, 0.795, 0.817, 0.768)
+    ),
+    PublishedAreas(
+        "domain adaptation", "DANN", (0.732, 0.738, 0.795, 0.779), (0.639, 0.73, 0.751, 0.72)
+    ),
+    PublishedAreas(
+        "domain adaptation",
+        "SocialTrans",
+        (0.742, 0.779, 0.839, 0.806),
+        (0.688, 0.745, 0.801, 0.756),
+    ),
+    PublishedAreas(
+        "unsupervised", "Deep-Disaster", (0.857, 0.771, 0.91, 0.822), (0.765, 0.803, 0.945, 0.701)
+    ),
+)
+
+DAD_EQUAL_WIDTH = (0.715, 0.635, 0.82, 0.631)
+"""Paper 000, table II: a student as wide as its teacher, of `DAD_EVENTS`. What its figures 4 and 5 show
+of other ablations stands nowhere in numbers."""

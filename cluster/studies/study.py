@@ -19,6 +19,7 @@ from ..experiment import begin, check_folder, plain, seen_by_all
 from ..futures import Failure, run_bounded
 from ..progress import RunProgress
 from .amatrice import Amatrice, SmallAmatrice
+from .deep_disaster import DeepDisasterStudy, SmallDeepDisaster
 from .kahramanmaras import Kahramanmaras, SmallKahramanmaras
 from .oaxaca import Oaxaca, SmallOaxaca
 from .paper import Asked, Studied, Study, Task
@@ -33,6 +34,8 @@ STUDIES: dict[str, type[Study]] = {
     "amatrice-small": SmallAmatrice,
     "oaxaca": Oaxaca,
     "oaxaca-small": SmallOaxaca,
+    "deep-disaster": DeepDisasterStudy,
+    "deep-disaster-small": SmallDeepDisaster,
 }
 """Studies by name; a small one is what two cores can do."""
 

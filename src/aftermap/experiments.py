@@ -76,8 +76,9 @@ def study(
         str,
         typer.Argument(
             metavar="STUDY",
-            help="kahramanmaras (paper 001), xview2 (paper 002) or amatrice (paper 004); with -small "
-            "behind it, what two cores can do.",
+            help="kahramanmaras (paper 001), xview2 (paper 002), amatrice (paper 004), and on photos "
+            "oaxaca (paper 003) or deep-disaster (paper 000); with -small behind it, what two cores can "
+            "do.",
         ),
     ],
     out: Out = Path("study"),

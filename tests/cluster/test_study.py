@@ -199,7 +199,7 @@ def test_what_cannot_be_studied_is_refused_before_anything_is_made(
 
 def test_studies_that_there_are() -> None:
     assert set(STUDIES) >= {"kahramanmaras", "kahramanmaras-small", "xview2", "xview2-small"}
-    with pytest.raises(UsageError, match="Unknown study 'oaxaca'"):
-        study("oaxaca", "nowhere")
+    with pytest.raises(UsageError, match="Unknown study 'atlantis'"):
+        study("atlantis", "nowhere")
     with pytest.raises(UsageError, match="--seeds 0"):
         study("kahramanmaras", "nowhere", seeds=0)

@@ -209,7 +209,8 @@ def test_damage_codes() -> None:
 
 def test_unknown_names_and_options_are_told() -> None:
     with pytest.raises(
-        UsageError, match="Valid names: deep-disaster, dual-hrnet, fc-ef, fc-siam-conc, fc-siam-diff"
+        UsageError,
+        match="Valid names: deep-disaster, dual-hrnet, fc-ef, fc-siam-conc, fc-siam-diff",
     ):
         build("fc-sam")
     with pytest.raises(UsageError, match="Valid sizes: small, medium, large, daudt"):
