@@ -19,7 +19,11 @@ import geopandas as gpd
 import numpy as np
 import rasterio
 import rasterio.features
+import torch
 from aftermap.cluster.assess import assess
+from aftermap.models.batches import normalised
+from aftermap.models.checkpoint import load
+from aftermap.models.deep_disaster import DeepDisaster
 from aftermap.models.roc import auc
 from aftermap.scenes.pair import Pair, make_pair
 from aftermap.scenes.synth import Synth
@@ -73,9 +77,27 @@ def measured(case: Case, out: Path, teacher: Path | None) -> dict[str, float]:
     pair = make_pair(case.pre, case.post)
     trivial = {name: squares(image) for name, image in differences(pair).items()}
     _picture(case, scores, truth, run.path / "anomaly.png")
-    told = {"anomaly": scores, **trivial}
+    before, after = anomalies(
+        out.with_name(f"{out.name}-student") / "deep-disaster.safetensors", pair
+    )
+    told = {"anomaly": scores, "anomaly after over before": after / before, **trivial}
     found = {name: auc(value[known], truth[known]) or 0.0 for name, value in told.items()}
     return found | {"squares": float(known.sum()), "damaged": float((known & truth).sum())}
+
+
+@torch.inference_mode()
+def anomalies(weights: Path, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Equation 9 of each square, before and after; what no method here makes use of yet."""
+    network, card = load(weights)
+    assert isinstance(network, DeepDisaster)
+    pre, post, _ = pair.read(0, 0, *pair.grid.shape)
+    found = []
+    for image in (pre, post):
+        cut = cells(image)
+        flat = torch.from_numpy(cut.reshape(-1, *cut.shape[2:]).copy())
+        parts = [network.anomaly(normalised(part, card.mean, card.std)) for part in flat.split(64)]
+        found.append(torch.cat(parts).numpy().reshape(cut.shape[:2]))
+    return found[0], found[1]
 
 
 def differences(pair: Pair) -> dict[str, np.ndarray]:
@@ -88,10 +110,18 @@ def differences(pair: Pair) -> dict[str, np.ndarray]:
 
 
 def squares(image: np.ndarray) -> np.ndarray:
-    """Means over squares, the last ones of a row or column moved inwards."""
-    starts = [np.minimum(np.arange(0, side, SIDE), max(side - SIDE, 0)) for side in image.shape]
+    """Means over squares."""
+    return cells(image).mean(axis=(2, 3))
+
+
+def cells(image: np.ndarray) -> np.ndarray:
+    """The squares of an image (..., h, w), the last ones of a row or column moved inwards.
+
+    (rows, columns, ..., side, side).
+    """
+    starts = [np.minimum(np.arange(0, n, SIDE), max(n - SIDE, 0)) for n in image.shape[-2:]]
     return np.array(
-        [[image[r : r + SIDE, c : c + SIDE].mean() for c in starts[1]] for r in starts[0]]
+        [[image[..., r : r + SIDE, c : c + SIDE] for c in starts[1]] for r in starts[0]]
     )
 
 
