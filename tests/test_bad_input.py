@@ -628,7 +628,7 @@ def test_an_after_image_alone_is_refused(tmp_path: Path, refused: Callable[..., 
     _, post = scene(tmp_path)
     told = refused(post)
     assert "only one image was given" in told
-    assert "No method" in told
+    assert "inception-window" in told
 
 
 def test_degrees_are_read_as_x_then_y(tmp_path: Path, assess: Command) -> None:
