@@ -78,7 +78,7 @@ def fitted(request: Request, quiet: bool = True) -> Request:
     They lie beside the run folder, in `<out>-student`, and training goes on where it stopped.
     Raises UsageError for a request that cannot be fitted, Refused for images that are too small.
     """
-    if request.fit is None:
+    if _unasked(request):
         return request
     _check(request)
     pair = pair_of(request)
@@ -96,7 +96,7 @@ def fitted(request: Request, quiet: bool = True) -> Request:
 
 def planned(request: Request, folder: Path) -> Request:
     """The request with random weights in a folder, to plan with."""
-    if request.fit is None:
+    if _unasked(request):
         return request
     _check(request)
     config = _config(request, pair_of(request))
@@ -110,6 +110,16 @@ def planned(request: Request, folder: Path) -> Request:
     )  # fmt: skip
     save(folder / METHOD, network, card)
     return replace(request, weights=folder / f"{METHOD}.safetensors")
+
+
+def _unasked(request: Request) -> bool:
+    """Whether nothing is to be fitted; UsageError where only a part of it is asked for."""
+    plain = Request.__dataclass_fields__["contamination"].default
+    if request.fit is None and (request.teacher is not None or request.contamination != plain):
+        raise UsageError(
+            "--teacher and --contamination go with --fit before. Add it, or leave them out."
+        )
+    return request.fit is None
 
 
 def _check(request: Request) -> None:

@@ -49,9 +49,8 @@ def _train_student(arguments: Mapping[str, Any]) -> Path:
         held = open_photos(arguments["validation"], config.side)
     elif any(photo.split == "validation" for photo in photos.photos):
         held = photos.part("validation")
-    if any(photo.split == "train" for photo in photos.photos):
-        photos = photos.part("train")
-    return train_student(config, photos, held, fresh=arguments["fresh"])
+    learnt = photos.replaced([photo for photo in photos.photos if photo.split in ("", "train")])
+    return train_student(config, learnt, held, fresh=arguments["fresh"])
 
 
 TRAININGS: Mapping[str, Callable[[Mapping[str, Any]], Path]] = {

@@ -21,6 +21,7 @@ from ..kernels.methods import SCANNED, check_resolution
 from ..scenes.align import LARGE, Shift, measure_tiles
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.footprints import FootprintFile, open_footprints
+from ..scenes.gazetteer import check_gazetteer
 from ..scenes.geocoder import Geocoder
 from ..scenes.grid import region_of
 from ..scenes.handles import beside
@@ -30,7 +31,6 @@ from ..scenes.raster import Raster
 from ..scenes.remote import RemoteFile
 from ..scenes.scene import ReadError, Scene
 from ..scenes.shift_field import SURE, ShiftField
-from ..scenes.vector_file import check_vector_file
 from .budget import Budget, make_budget
 from .client import check_cluster, worker_count, worker_threads
 from .fingerprint import fingerprint_input, parts_of, sha256_file
@@ -236,7 +236,7 @@ def _check_detections(request: Request, kernel: Kernel) -> None:
     if request.geocoder is not None:
         Geocoder.of(request.geocoder)
     if request.gazetteer is not None:
-        check_vector_file(request.gazetteer, "gazetteer", "--gazetteer")
+        check_gazetteer(request.gazetteer)
 
 
 def _check_pixels(pair: Pair, kernel: Kernel) -> None:

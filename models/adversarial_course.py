@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ from .state import Progress, load_state, save_state
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation that bring images of 0-1 to -1 to 1."""
+
+_SAMPLE = 64
+"""Images that say which ones a training learns from."""
 
 Tell = Callable[[Tick], None]
 
@@ -69,8 +74,19 @@ class Course:
         return self.config.out
 
     def decisive(self) -> dict[str, object]:
-        """What decides the weights: the configuration, and how many images there are."""
-        return self.config.decisive() | {"images": len(self.images), "used": len(self.chosen)}
+        """What decides the weights: the configuration, and the images."""
+        counts = {"images": len(self.images), "used": len(self.chosen)}
+        return self.config.decisive() | counts | {"sample": self.sample}
+
+    @cached_property
+    def sample(self) -> str:
+        """SHA-256 of images spread over those that are learnt from: others are another training."""
+        digest = hashlib.sha256()
+        for place in np.linspace(0, len(self.chosen) - 1, min(len(self.chosen), _SAMPLE)).astype(
+            int
+        ):
+            digest.update(self.images.image(self.chosen[place]).tobytes())
+        return digest.hexdigest()
 
     def batches(self, epoch: int) -> Generator[Tensor]:
         """Normalised images of an epoch; those of the next batch are read meanwhile."""

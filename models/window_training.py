@@ -72,6 +72,8 @@ class WindowConfig:
         for name in ("steps", "batch", "lr", "side"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed} is below 0. Give a whole number of 0 or more.")
         if not 0 <= self.false_alarms < 1:
             raise UsageError(f"--false-alarms {self.false_alarms:g} is no share from 0 to below 1.")
 

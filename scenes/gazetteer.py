@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import geopandas as gpd
 import numpy as np
@@ -27,6 +28,7 @@ SETTLEMENTS = (
 
 _NAMES = ("name", "full_name", "fullname", "street", "road_name", "label", "asciiname")
 _MARGIN = PLACE_REACH_M / 111_000
+_Found = TypeVar("_Found")
 _TAG = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
 
 
@@ -67,7 +69,7 @@ def addresses(lon: np.ndarray, lat: np.ndarray, file: Path) -> list[str | None]:
     """
     if not len(lon):
         return []
-    check_vector_file(file, "gazetteer", "--gazetteer")
+    check_gazetteer(file)
     box = lon.min() - _MARGIN, lat.min() - _MARGIN, lon.max() + _MARGIN, lat.max() + _MARGIN
     frames = _read(file, box)
     crs = f"+proj=aeqd +lat_0={lat.mean()} +lon_0={lon.mean()} +units=m"
@@ -82,32 +84,51 @@ def addresses(lon: np.ndarray, lat: np.ndarray, file: Path) -> list[str | None]:
     return [", ".join(filter(None, parts)) or None for parts in told]
 
 
-def _read(file: Path, box: tuple[float, float, float, float]) -> list[gpd.GeoDataFrame]:
-    """What each layer has near a box, degrees, with a column `name`."""
-    try:
-        with offline():
-            layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-            found = [frame for layer in layers if (frame := _layer(file, layer, box)) is not None]
-    except Exception as error:  # pyogrio and GDAL each raise their own kinds
-        raise Refused(
-            f"The gazetteer {file} cannot be read: {error}. Check --gazetteer."
-        ) from error
-    if not found:
+def check_gazetteer(file: Path) -> None:
+    """Refuse a file that is no gazetteer, by what its layers say of themselves; see `addresses`."""
+    check_vector_file(file, "gazetteer", "--gazetteer")
+    if not _guarded(file, lambda: _named_layers(file)):
         raise Refused(
             f"The gazetteer {file} has no layer with names (a column {', '.join(_NAMES[:3])} ...) and "
             f"places. Give --gazetteer an extract of OpenStreetMap or another file of names."
         )
+
+
+def _read(file: Path, box: tuple[float, float, float, float]) -> list[gpd.GeoDataFrame]:
+    """What each layer has near a box, degrees, with a column `name`."""
+    return _guarded(file, lambda: [_layer(file, *named, box) for named in _named_layers(file)])
+
+
+def _guarded(file: Path, read: Callable[[], list[_Found]]) -> list[_Found]:
+    """What is read of a file, without following links; Refused where that cannot be."""
+    try:
+        with offline():
+            return read()
+    except Exception as error:  # pyogrio and GDAL each raise their own kinds
+        raise Refused(
+            f"The gazetteer {file} cannot be read: {error}. Check --gazetteer."
+        ) from error
+
+
+def _named_layers(file: Path) -> list[tuple[str, str]]:
+    """Layers on the earth that have names, and the column that holds them."""
+    found = []
+    for layer, kind in pyogrio.list_layers(file):
+        if kind is None:
+            continue
+        info = pyogrio.read_info(file, layer=str(layer))
+        fields = {str(field).lower(): str(field) for field in info["fields"]}
+        name = next((fields[key] for key in _NAMES if key in fields), None)
+        if name is not None and info["crs"] is not None:
+            found.append((str(layer), name))
     return found
 
 
 def _layer(
-    file: Path, layer: str, box: tuple[float, float, float, float]
-) -> gpd.GeoDataFrame | None:
+    file: Path, layer: str, name: str, box: tuple[float, float, float, float]
+) -> gpd.GeoDataFrame:
     info = pyogrio.read_info(file, layer=layer)
     fields = {str(field).lower(): str(field) for field in info["fields"]}
-    name = next((fields[key] for key in _NAMES if key in fields), None)
-    if name is None or info["crs"] is None:
-        return None
     kept = [name, *(fields[key] for key in ("highway", "place", "other_tags") if key in fields)]
     near = gpd.GeoSeries([shapely.box(*box)], crs="EPSG:4326").to_crs(info["crs"]).total_bounds
     frame = pyogrio.read_dataframe(file, layer=layer, columns=kept, bbox=tuple(near))

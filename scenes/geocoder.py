@@ -59,6 +59,8 @@ class Geocoder:
         from geopy.exc import GeopyError
         from geopy.extra.rate_limiter import RateLimiter
 
+        # It tells each question that failed with its traceback; what became of it is told below.
+        logging.getLogger("geopy").setLevel(logging.CRITICAL)
         ask = RateLimiter(
             client.reverse,
             min_delay_seconds=pause,

@@ -83,7 +83,7 @@ def _placed(file: Path) -> bool:
                 return bool(
                     source.crs or source.gcps[0] or source.rpcs or not source.transform.is_identity
                 )
-        except (RasterioError, OSError):
+        except (RasterioError, OSError, UnicodeError):
             return False
 
 

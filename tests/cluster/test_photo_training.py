@@ -196,6 +196,24 @@ def test_a_student_of_a_teacher_and_of_its_scene(
     assert json.loads((tmp_path / "run-student" / "deep-disaster.json").read_text())["metrics"]
 
 
+def test_other_photos_of_the_same_name_are_another_training(photos: Path, tmp_path: Path) -> None:
+    """Also: photos that are kept for validation are not learnt from, whatever lies beside them."""
+    small = {"epochs": 1, "batch": 8, "width": 4}
+    for number, place in enumerate(("one", "two")):
+        for name, part in (("a", ""), ("b", "val")):
+            folder = tmp_path / place / "event" / part / "no_damage"
+            folder.mkdir(parents=True)
+            for k in range(8):
+                pixels = texture(SIDE, SIDE, 100 * number + k + 50 * (name == "b"))
+                Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{name}{k}.png")
+    run_train(arguments("deep-disaster", tmp_path / "one" / "event", tmp_path / "w", **small))
+    state = tmp_path / "w" / "state.safetensors"
+    with safetensors.safe_open(state, "np") as opened:
+        assert json.loads(opened.metadata()["aftermap"])["config"]["used"] == 8
+    with pytest.raises(Refused, match="--fresh"):
+        run_train(arguments("deep-disaster", tmp_path / "two" / "event", tmp_path / "w", **small))
+
+
 def test_what_makes_no_sense(
     photos: Path, scene: tuple[Path, Path, list[shapely.Polygon]], tmp_path: Path
 ) -> None:
@@ -212,6 +230,10 @@ def test_what_makes_no_sense(
         )
     with pytest.raises(UsageError, match="only deep-disaster is fitted"):
         assess(pre, post, tmp_path / "run", fit="before")
+    with pytest.raises(UsageError, match="go with --fit before"):
+        assess(pre, post, tmp_path / "run", "deep-disaster", teacher=tmp_path / "t.safetensors")
+    with pytest.raises(UsageError, match="--seed -1 is below 0"):
+        run_train(arguments("inception-window", photos, tmp_path / "w", seed=-1))
     with pytest.raises(UsageError, match="give PRE and POST"):
         assess(None, post, tmp_path / "run", "deep-disaster", fit="before")
     with pytest.raises(UsageError, match="--gazetteer gives addresses"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 from aftermap.scenes.errors import Refused
-from aftermap.scenes.gazetteer import addresses
+from aftermap.scenes.gazetteer import addresses, check_gazetteer
 
 OSM = """<?xml version="1.0" encoding="UTF-8"?>
 <osm version="0.6">
@@ -84,5 +84,8 @@ def test_files_that_are_no_gazetteer(tmp_path: Path) -> None:
         addresses(one, one, tmp_path / "text.osm")
     nameless = gpd.GeoDataFrame({"a": [1]}, geometry=[shapely.Point(0, 0)], crs=4326)
     nameless.to_file(tmp_path / "nameless.gpkg")
-    with pytest.raises(Refused, match="no layer with names"):
-        addresses(one, one, tmp_path / "nameless.gpkg")
+    for ask in (lambda file: addresses(one, one, file), check_gazetteer):
+        with pytest.raises(Refused, match="no layer with names"):
+            ask(tmp_path / "nameless.gpkg")
+        with pytest.raises(Refused, match="--gazetteer"):
+            ask(tmp_path)
