@@ -88,12 +88,14 @@ class ScanKernel:
 
     @property
     def window_bytes(self) -> int:
-        """Activations of the widest stages of Inception-v3 on a square, as measured, rounded up."""
+        """Activations of the widest stages of Inception-v3 on a square, estimated; the peak of a worker
+        that docs/performance.md tells is in keeping with it."""
         return self.window.scan**2 * (700 if self.device == "cpu" else 24)
 
     @property
     def device_bytes(self) -> int:
-        """Memory of a GPU at its peak, or 0 on a CPU: context, weights, activations of a square."""
+        """Memory of a GPU at its peak, or 0 on a CPU: context, weights, activations of a square; an
+        estimate that was never compared with a GPU."""
         return 0 if self.device == "cpu" else (1536 << 20) + self.window.scan**2 * 2000
 
     @property

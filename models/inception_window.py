@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..scenes.errors import UsageError
 from ..scenes.plan import Window
 from .score_net import ScoreNet
-from .zoo import timm
+from .zoo import begin_encoder, timm
 
 SIDE = 299
 """Of the squares that Inception-v3 takes, px."""
@@ -109,18 +109,7 @@ class InceptionWindow(ScoreNet):
         names = self.encoder.pretrained_cfg["classifier"]
         names = [names] if isinstance(names, str) else list(names)
         passed = (_TRAINING_ONLY, *(f"{name}." for name in names))
-        found = {k: v for k, v in tensors.items() if not k.startswith(passed)}
-        wanted = self.encoder.state_dict()
-        # Older files do not count batches; the count changes nothing here.
-        missing = sorted(k for k in wanted.keys() - found.keys() if "num_batches" not in k)
-        unfit = sorted(k for k in found if k not in wanted or found[k].shape != wanted[k].shape)
-        if missing or unfit:
-            raise UsageError(
-                f"These are not timm's weights of {self.backbone}: {len(missing)} tensors are missing "
-                f"({', '.join(missing[:3])}), {len(unfit)} are unknown or of another shape "
-                f"({', '.join(unfit[:3])})."
-            )
-        self.encoder.load_state_dict(wanted | found)
+        begin_encoder(self.encoder, tensors, self.backbone, passed)
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
         """Take over a linear layer (2, d) and (2,) that was fitted elsewhere, such as in `heads`.

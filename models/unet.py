@@ -12,7 +12,7 @@ from ..scenes.plan import Window
 from .damage_net import SceneNet, without_halo
 from .losses import IGNORE
 from .metrics import DAMAGED
-from .zoo import segmentation_models, timm
+from .zoo import begin_encoder, segmentation_models, timm
 
 STRIDE = 32
 """Both encoders halve their image five times."""
@@ -98,7 +98,8 @@ class UNetFootprints(SceneNet):
         names: dict[str, str] = {}
         if self.backbone.startswith("efficientnet"):
             names = dict(zip(_timm_names(self.backbone), encoder.state_dict(), strict=True))
-        _begin(encoder, {names.get(k, k): v for k, v in tensors.items()}, self.backbone)
+        renamed = {names.get(k, k): v for k, v in tensors.items()}
+        begin_encoder(encoder, renamed, _timm_name(self.backbone), CLASSIFIERS)
 
 
 class GridClassifier(SceneNet):
@@ -179,23 +180,7 @@ class GridClassifier(SceneNet):
 
     def load_encoder(self, tensors: Mapping[str, Tensor]) -> None:
         """See SceneNet."""
-        _begin(self.encoder, tensors, self.backbone)
-
-
-def _begin(encoder: nn.Module, tensors: Mapping[str, Tensor], backbone: str) -> None:
-    """Fill an encoder; timm's classifier is left out, and nothing else may be left over or missing."""
-    found = {k: v for k, v in tensors.items() if not k.startswith(CLASSIFIERS)}
-    wanted = encoder.state_dict()
-    # Older files do not count batches; the count changes nothing here.
-    missing = sorted(k for k in wanted.keys() - found.keys() if "num_batches" not in k)
-    unfit = sorted(k for k in found if k not in wanted or found[k].shape != wanted[k].shape)
-    if missing or unfit:
-        raise UsageError(
-            f"These are not timm's weights of {_timm_name(backbone)}: {len(missing)} tensors are "
-            f"missing ({', '.join(missing[:3])}), {len(unfit)} are unknown or of another shape "
-            f"({', '.join(unfit[:3])})."
-        )
-    encoder.load_state_dict(wanted | found)
+        begin_encoder(self.encoder, tensors, _timm_name(self.backbone), CLASSIFIERS)
 
 
 def _timm_names(backbone: str) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import lru_cache
 from types import ModuleType
 
 import torch
+from torch import Tensor, nn
 
 from ..scenes.errors import UsageError
 
@@ -19,6 +21,28 @@ def timm() -> ModuleType:
 def segmentation_models() -> ModuleType:
     """The library segmentation_models_pytorch; UsageError where it is not installed."""
     return _imported("segmentation_models_pytorch")
+
+
+def begin_encoder(
+    encoder: nn.Module, tensors: Mapping[str, Tensor], name: str, passed: tuple[str, ...]
+) -> None:
+    """Fill an encoder with the tensors of a timm checkpoint of the model `name`.
+
+    Those whose names begin as in `passed` are left out; nothing else may be left over or missing.
+    Raises UsageError where the tensors do not fit.
+    """
+    found = {key: value for key, value in tensors.items() if not key.startswith(passed)}
+    wanted = encoder.state_dict()
+    # Older files do not count batches; the count changes nothing here.
+    missing = sorted(k for k in wanted.keys() - found.keys() if "num_batches" not in k)
+    unfit = sorted(k for k in found if k not in wanted or found[k].shape != wanted[k].shape)
+    if missing or unfit:
+        raise UsageError(
+            f"These are not timm's weights of {name}: {len(missing)} tensors are missing "
+            f"({', '.join(missing[:3])}), {len(unfit)} are unknown or of another shape "
+            f"({', '.join(unfit[:3])})."
+        )
+    encoder.load_state_dict(wanted | found)
 
 
 @lru_cache
