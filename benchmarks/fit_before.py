@@ -24,6 +24,7 @@ from aftermap.cluster.assess import assess
 from aftermap.models.batches import normalised
 from aftermap.models.checkpoint import load
 from aftermap.models.deep_disaster import DeepDisaster
+from aftermap.models.distillation import OMEGA
 from aftermap.models.roc import auc
 from aftermap.scenes.pair import Pair, make_pair
 from aftermap.scenes.synth import Synth
@@ -77,17 +78,22 @@ def measured(case: Case, out: Path, teacher: Path | None) -> dict[str, float]:
     pair = make_pair(case.pre, case.post)
     trivial = {name: squares(image) for name, image in differences(pair).items()}
     _picture(case, scores, truth, run.path / "anomaly.png")
-    before, after = anomalies(
-        out.with_name(f"{out.name}-student") / "deep-disaster.safetensors", pair
+    before, after = terms(out.with_name(f"{out.name}-student") / "deep-disaster.safetensors", pair)
+    alone = dict(
+        zip(("L alone", "R alone", "V and D alone"), np.moveaxis(after, -1, 0), strict=True)
     )
-    told = {"anomaly": scores, "anomaly after over before": after / before, **trivial}
+    printed = {
+        "eq. 9 as printed": after @ np.array(OMEGA),
+        "after over before": (after / before) @ np.array(OMEGA),
+    }
+    told = {"anomaly": scores, **printed, **alone, **trivial}
     found = {name: auc(value[known], truth[known]) or 0.0 for name, value in told.items()}
     return found | {"squares": float(known.sum()), "damaged": float((known & truth).sum())}
 
 
 @torch.inference_mode()
-def anomalies(weights: Path, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Equation 9 of each square, before and after; what no method here makes use of yet."""
+def terms(weights: Path, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """The terms of equation 9 of each square, (rows, columns, 3), before and after."""
     network, card = load(weights)
     assert isinstance(network, DeepDisaster)
     pre, post, _ = pair.read(0, 0, *pair.grid.shape)
@@ -95,8 +101,8 @@ def anomalies(weights: Path, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     for image in (pre, post):
         cut = cells(image)
         flat = torch.from_numpy(cut.reshape(-1, *cut.shape[2:]).copy())
-        parts = [network.anomaly(normalised(part, card.mean, card.std)) for part in flat.split(64)]
-        found.append(torch.cat(parts).numpy().reshape(cut.shape[:2]))
+        parts = [network.terms(normalised(part, card.mean, card.std)) for part in flat.split(64)]
+        found.append(torch.cat(parts).numpy().reshape(*cut.shape[:2], 3))
     return found[0], found[1]
 
 

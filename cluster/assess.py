@@ -24,14 +24,14 @@ from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
 from .budget import check_memory
 from .client import connected, dashboard
-from .fingerprint import digest
+from .fingerprint import differences, digest, plain, without
 from .fit import fitted
 from .folder import RunFolder
 from .futures import Failure, Stopped, check_stop, run_bounded
 from .heap import trim
 from .job import Job, JobFile, StorageError, run_chunk
 from .placement import placed
-from .prepare import Prepared, prepare
+from .prepare import FINISH, Prepared, prepare
 from .progress import RunProgress
 from .request import Request, versions
 from .run import Run
@@ -76,26 +76,33 @@ def run_request(request: Request, quiet: bool = True, stop: Event | None = None)
     """Carry out a request; `quiet` says nothing on standard error.
 
     Safe from several threads at once. After `stop` is set, Stopped is raised as soon as the next
-    chunk is done, or while the results are written.
+    chunk is done, or while the results are written. A run whose options differ only in what becomes
+    of its layers (see `FINISH`) goes on with its chunks, and its results are written anew.
     """
-    prepared = prepare(fitted(request, quiet), probe=False)
+    prepared = prepare(request, probe=False)
     check_stop(stop)
     folder = RunFolder(request.out)
     with folder.locked():
-        record = folder.begin(prepared.facts(), request.fresh)
-        if record.get("state") == "done" and folder.whole(record):
+        facts = plain(prepared.facts())
+        record = folder.begin(facts, request.fresh, may_change=FINISH)
+        if changed := differences(record["facts"], facts):
+            _say(_anew(folder, changed), quiet)
+        elif record.get("state") == "done" and folder.whole(record):
             _say(f"{folder.path} is complete already; nothing to do. --fresh starts over.", quiet)
             return Run(folder.path)
         plan = _plan(prepared, record)
+        prepared = fitted(prepared, record, quiet)
+        budget = prepared.budget
+        check_memory(prepared.kernel, plan, budget.limit_bytes, budget.threads)
         store = Store(folder.store.absolute(), plan, prepared.kernel.layers)
         job = Job(prepared.kernel, prepared.pair, plan, store)
-        record |= _opening(prepared, record, plan)
+        record |= _opening(prepared, facts, record, plan)
         with (
             _client(prepared) as client,
             _told(folder, client),
         ):
             folder.write(record)
-            store.create(_region_grid(job), {"run_id": record["run_id"]})
+            store.create(_region_grid(job), {"layers_id": record["layers_id"]})
             _say(f"dashboard  {dashboard(client)}", quiet)
             started = time.perf_counter()
             record |= _run_chunks(client, job, folder, quiet, stop)
@@ -121,16 +128,22 @@ def _plan(prepared: Prepared, record: dict[str, Any]) -> Plan:
             f"{prepared.request.out} was begun with chunks of {chunk} px, and --chunk "
             f"{prepared.request.chunk} asks for {plan.chunk}. Leave out --chunk, or start over with --fresh."
         )
-    plan = replace(plan, chunk=chunk)
-    check_memory(prepared.kernel, plan, prepared.budget.limit_bytes, prepared.budget.threads)
-    return plan
+    return replace(plan, chunk=chunk)
 
 
-def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What run.json says when the first chunk starts."""
+def _opening(
+    prepared: Prepared, facts: dict[str, Any], record: dict[str, Any], plan: Plan
+) -> dict[str, Any]:
+    """What run.json says when the first chunk starts.
+
+    The store outlives a change of what is made of it, so that it has an id of its own.
+    """
     shift, corrected = prepared.shift, prepared.request.coregister
+    settled = facts | {"method": prepared.method}
     return {
-        "run_id": digest(record["facts"])[:16],
+        "facts": facts,
+        "run_id": digest(settled)[:16],
+        "layers_id": digest(without(settled, FINISH))[:16],
         "state": "running",
         "attempts": record["attempts"] + 1,
         "started": record.get("started", time.strftime("%FT%TZ", time.gmtime())),
@@ -142,6 +155,14 @@ def _opening(prepared: Prepared, record: dict[str, Any], plan: Plan) -> dict[str
         "notes": prepared.notes(),
         "sha256": prepared.digests(),
     }
+
+
+def _anew(folder: RunFolder, changed: list[str]) -> str:
+    listed = "\n  ".join(changed)
+    return (
+        f"{folder.path} holds a run of the same layers with other options:\n  {listed}\n"
+        "Its chunks are kept; tables, rasters and report are written anew."
+    )
 
 
 def _client(prepared: Prepared) -> AbstractContextManager[Client]:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from shapely import MultiPolygon, affinity
 
 from ..kernels.totals import LEVEL, Stratum, Total, audited
-from ..models.checkpoint import write_atomically
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import NothingToAnalyse, Refused, UsageError
 from ..scenes.grid import gsd
 from ..scenes.layer import NOT_ANALYSED

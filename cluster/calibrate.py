@@ -15,7 +15,8 @@ import shapely
 
 from ..kernels.buildings import LEVEL_LAYERS
 from ..models.calibration import Fit, fit
-from ..models.checkpoint import bundled, read_card, write_atomically
+from ..models.checkpoint import bundled, read_card
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused
 from ..scenes.layer import NOT_ANALYSED
 from ..scenes.legend import LEGEND, LEVELS, UNGRADED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,6 @@ from ..scenes.remote import is_remote
 from ..scenes.synth import Synth, write
 from .assess import run_request
 from .exports import export
-from .fit import planned
 from .gallery.command import is_gallery, run_gallery
 from .plan_text import describe
 from .prepare import prepare
@@ -36,9 +34,8 @@ def run_assess(arguments: Mapping[str, Any]) -> int:
     request = _request(arguments)
     as_json = arguments["as_json"]
     if arguments.get("dry_run"):
-        with tempfile.TemporaryDirectory() as folder:
-            prepared = prepare(planned(request, Path(folder)))
-        print(json.dumps(prepared.budget.to_dict(), indent=2) if as_json else describe(prepared))
+        prepared = prepare(request)
+        print(json.dumps(prepared.to_dict(), indent=2) if as_json else describe(prepared))
         return 0
     run = run_request(request, quiet=as_json)
     print(json.dumps(_result(run), indent=2) if as_json else _told(run))

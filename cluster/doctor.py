@@ -23,6 +23,7 @@ _EXTRAS = {
     "pystac-client": "stac",
     "bokeh": "dashboard",
     "tensorboard": "train",
+    "fastapi": "web",
 }
 _CORE = (
     "aftermap",

@@ -14,9 +14,9 @@ import jinja2
 import numpy as np
 
 from ..models.card import Card
-from ..models.checkpoint import write_atomically
 from ..models.evaluation import FIGURES, Evaluation
 from ..models.published import TABLE_III
+from ..scenes.atomic import write_atomically
 from ..scenes.legend import LEVELS, entry
 
 FILES = ("evaluation.json", "per_image.csv", "curves.svg", "panels.png", "evaluation.html")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..models.checkpoint import write_atomically
 from ..models.recipes import SYNTHETIC
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused
 
 _TOLD = 5
@@ -23,11 +23,15 @@ def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen_by_all(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with absolute sources of chips: workers may have another working folder."""
-    if "data" not in settings:
-        return dict(settings)
-    names = (name if name == SYNTHETIC else str(Path(name).absolute()) for name in settings["data"])
-    return {**settings, "data": tuple(names)}
+    """Settings with absolute sources and files: workers may have another working folder."""
+    found = dict(settings)
+    if "data" in found:
+        names = found["data"]
+        found["data"] = tuple(n if n == SYNTHETIC else str(Path(n).absolute()) for n in names)
+    for name in ("encoder", "init"):
+        if found.get(name) is not None:
+            found[name] = str(Path(found[name]).absolute())
+    return found
 
 
 def check_folder(path: Path, file: str, kind: str, facts: Mapping[str, Any]) -> None:

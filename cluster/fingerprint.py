@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,21 @@ def digest(facts: Mapping[str, Any]) -> str:
     """One hexadecimal digest of plain values, independent of the order of keys."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they come back from a file."""
+    values: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return values
+
+
+def without(facts: Mapping[str, Any], paths: Collection[str], within: str = "") -> dict[str, Any]:
+    """Facts but for those at some paths, which name them as `differences` does."""
+    return {
+        key: without(value, paths, f"{within}{key}.") if isinstance(value, Mapping) else value
+        for key, value in facts.items()
+        if f"{within}{key}" not in paths
+    }
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from filelock import FileLock, Timeout
 
 from ..scenes.errors import Refused
-from .fingerprint import differences
+from .fingerprint import differences, plain, without
 
 _TABLES = ("buildings.gpkg", "buildings.parquet", "summary.csv", "report.html")
 _HIDDEN = (".*.part", ".*.part.*", ".*.plain.tif", ".*.parquet", ".components.sqlite", ".job")
@@ -83,11 +83,13 @@ class RunFolder:
             self._remove_if_unused()
             lock.release()
 
-    def begin(self, facts: Mapping[str, Any], fresh: bool) -> dict[str, Any]:
+    def begin(
+        self, facts: Mapping[str, Any], fresh: bool, may_change: Collection[str] = ()
+    ) -> dict[str, Any]:
         """The record of the run to go on with: the one on disk, or a new one.
 
-        Refused when the folder holds a run with other facts, or something else altogether;
-        `fresh` throws an earlier run away first.
+        Refused when the folder holds a run with other facts, but for those at the paths that
+        `may_change`, or something else altogether; `fresh` throws an earlier run away first.
         """
         new = {"facts": dict(facts), "attempts": 0}
         if not self.record.exists():
@@ -98,7 +100,8 @@ class RunFolder:
             self.write(new)  # in place of the old one: without any, other files here were foreign
             return new
         record = self.read()
-        changed = differences(record.get("facts", {}), json.loads(json.dumps(facts, default=str)))
+        known, now = record.get("facts", {}), plain(facts)
+        changed = differences(without(known, may_change), without(now, may_change))
         if changed:
             listed = "\n  ".join(changed[:12])
             raise MadeDifferently(

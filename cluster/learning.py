@@ -14,7 +14,7 @@ from ..models.ranks import Ranks
 from ..models.recipes import BUNDLED, LoopConfig, PretrainConfig, TrainConfig
 from ..models.training import train
 from ..scenes.errors import UsageError
-from .photo_training import TRAININGS, train_on_photos
+from .photo_training import PHOTO_SETTINGS, TRAININGS, train_on_photos
 from .studies.study import FILES, study
 from .tune import tune
 
@@ -27,6 +27,7 @@ def run_train(arguments: Mapping[str, Any]) -> None:
         print(f"Try: {use}")
         return
     config = BUNDLED
+    _check_photo_settings(arguments)
     if not arguments["bundled"]:
         config = train_config(given(TrainConfig, arguments), arguments["preset"])
     weights = train(config, fresh=arguments["fresh"])
@@ -34,6 +35,17 @@ def run_train(arguments: Mapping[str, Any]) -> None:
         return
     print(f"weights    {weights}")
     print(f"Try: {_use(config.method, shlex.quote(str(weights)))}")
+
+
+def _check_photo_settings(arguments: Mapping[str, Any]) -> None:
+    """Refuse settings that only trainings on photos have."""
+    known = {field.name for field in fields(TrainConfig)}
+    for name in PHOTO_SETTINGS - known:
+        if arguments.get(name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} means nothing to {arguments['method'] or 'a change network'}: "
+                f"it is for {', '.join(TRAININGS)}. Leave it out, or change --method."
+            )
 
 
 def _use(method: str, weights: str) -> str:

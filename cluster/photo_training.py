@@ -34,8 +34,10 @@ def _train_window(arguments: Mapping[str, Any]) -> Path:
 
 
 def _train_teacher(arguments: Mapping[str, Any]) -> Path:
+    if arguments["validation"] is not None:
+        raise UsageError("A teacher is judged by nothing. Leave out --validation.")
     config = AdversarialConfig(**_named(arguments), **_asked(AdversarialConfig, arguments))
-    return train_teacher(config, _photos(arguments, config), fresh=arguments["fresh"])
+    return train_teacher(config, _learnt(_photos(arguments, config)), fresh=arguments["fresh"])
 
 
 def _train_student(arguments: Mapping[str, Any]) -> Path:
@@ -49,8 +51,7 @@ def _train_student(arguments: Mapping[str, Any]) -> Path:
         held = open_photos(arguments["validation"], config.side)
     elif any(photo.split == "validation" for photo in photos.photos):
         held = photos.part("validation")
-    learnt = photos.replaced([photo for photo in photos.photos if photo.split in ("", "train")])
-    return train_student(config, learnt, held, fresh=arguments["fresh"])
+    return train_student(config, _learnt(photos), held, fresh=arguments["fresh"])
 
 
 TRAININGS: Mapping[str, Callable[[Mapping[str, Any]], Path]] = {
@@ -59,6 +60,12 @@ TRAININGS: Mapping[str, Callable[[Mapping[str, Any]], Path]] = {
     "deep-disaster": _train_student,
 }
 """By method, what learns from photos."""
+
+
+PHOTO_SETTINGS = {
+    field.name for kind in (WindowConfig, AdversarialConfig) for field in fields(kind)
+} - _ASIDE
+"""Settings of such trainings."""
 
 
 def train_on_photos(arguments: Mapping[str, Any]) -> tuple[Path, str]:
@@ -98,6 +105,11 @@ def _named(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _photos(arguments: Mapping[str, Any], config: AdversarialConfig) -> PhotoSet:
     return open_photos(_folder(arguments), config.side)
+
+
+def _learnt(photos: PhotoSet) -> PhotoSet:
+    """Those that are not kept for validation or tests."""
+    return photos.replaced([photo for photo in photos.photos if photo.split in ("", "train")])
 
 
 def _folder(arguments: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ def describe(prepared: Prepared) -> str:
         f"disk       up to {budget.disk_bytes / 2**30:.2f} GiB of {budget.free_bytes / 2**30:.1f} GiB free",
         f"time       about {budget.seconds / 60:.1f} min ({budget.seconds_per_window:.2f} s per window)",
     ]
+    if prepared.lessons is not None:
+        lines.append(f"training   {prepared.lessons.text()}")
     return "\n".join(lines + [f"note       {note}" for note in prepared.notes()])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -15,7 +15,7 @@ import shapely
 from rasterio import CRS
 
 from ..kernels.buildings import Rules
-from ..kernels.detections import LAYER, Suppression
+from ..kernels.detections import Suppression
 from ..kernels.kernel import PATHS, Kernel
 from ..kernels.methods import SCANNED, check_resolution
 from ..scenes.align import LARGE, Shift, measure_tiles
@@ -34,11 +34,19 @@ from ..scenes.shift_field import SURE, ShiftField
 from .budget import Budget, make_budget
 from .client import check_cluster, worker_count, worker_threads
 from .fingerprint import fingerprint_input, parts_of, sha256_file
+from .fit import Lessons, fit_facts, foreseen, planned
 from .machine import worker_memory
 from .request import FROM_SCRATCH, Request, kernel_of, pair_of, rules_of
 
 CHECKED = 2048
 """Side of the pieces in which a scene is searched for a valid pixel, px."""
+
+FINISH = ("inputs.gazetteer", "options.geocoder", "options.nms")
+"""Facts that decide which squares are told and their addresses, but no layer: where they change, the
+chunks are kept and the results are written anew."""
+
+LEARNT = ("weights_sha256", "network_options")
+"""Facts of a method that a fit decides: they follow from what it learns from."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,13 @@ class Prepared:
     """How far the before image lies from the after image; None without a before image."""
     rules: Rules
     """How pixels become buildings and classes."""
+    lessons: Lessons | None = None
+    """What the training of weights will take, where there is one and it was asked for."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The plan as plain values, for --json."""
+        lessons = {} if self.lessons is None else {"training": asdict(self.lessons)}
+        return self.budget.to_dict() | lessons
 
     @property
     def suppression(self) -> Suppression:
@@ -75,13 +90,25 @@ class Prepared:
         """
         return None if self.request.footprints_on == "after" else self.shifts
 
-    def facts(self) -> dict[str, object]:
-        """What makes this run this run: two runs with the same facts have the same outputs.
+    @property
+    def method(self) -> dict[str, object]:
+        """What of the method is part of the run: all but where its files lie."""
+        return {k: v for k, v in self.kernel.facts().items() if k not in PATHS}
 
-        The chunk size and the cluster are left out: they change no bit.
+    def fitted(self, weights: Path) -> Prepared:
+        """With weights that were trained for it."""
+        request = replace(self.request, weights=weights)
+        return replace(self, request=request, kernel=kernel_of(request))
+
+    def facts(self) -> dict[str, object]:
+        """What makes this run this run: what a run that goes on is compared with.
+
+        The chunk size and the cluster are left out: they change no bit. Of weights that are fitted
+        to the scene it is told what they learn from, as they are not there yet.
         """
-        kernel = {k: v for k, v in self.kernel.facts().items() if k not in PATHS}
-        request, pair = self.request, self.pair
+        request, pair, method = self.request, self.pair, self.method
+        if request.fit is not None:
+            method = {k: v for k, v in method.items() if k not in LEARNT}
         return {
             "aftermap": version("aftermap"),
             "inputs": self.inputs(),
@@ -91,7 +118,8 @@ class Prepared:
                 for role, scene in self._scenes().items()
                 for n, raster in enumerate(scene.rasters)
             },
-            "method": kernel,
+            "method": method,
+            **({} if request.fit is None else {"fit": _lessons_from(request)}),
             "window": {"core_px": self.kernel.window.core, "halo_px": self.kernel.window.halo},
             "grid": {
                 "crs": pair.grid.crs.to_wkt(),
@@ -156,8 +184,7 @@ class Prepared:
 
     def _files(self) -> list[tuple[str, Sequence[Path | RemoteFile]]]:
         files: list[tuple[str, Sequence[Path | RemoteFile]]] = [
-            (role, [raster.remote or Path(raster.path) for raster in scene.rasters])
-            for role, scene in self._scenes().items()
+            (role, list(map(_file, scene.rasters))) for role, scene in self._scenes().items()
         ]
         for role in ("footprints", "gazetteer"):
             if (file := getattr(self.request, role)) is not None:
@@ -170,14 +197,21 @@ def prepare(request: Request, probe: bool = True) -> Prepared:
 
     What a method learns from the whole scene (the shift of the images, their colours, a
     threshold) is measured here, on tiles spread over it; it is deterministic, so that a resumed
-    run measures the same again. Writes nothing. `probe` measures the time of one window for the estimate. Raises UsageError,
-    Refused or NothingToAnalyse in words.
+    run measures the same again. Weights that are to be fitted to the scene are random ones for now:
+    see `Prepared.fitted`. Writes nothing. `probe` measures the time of one window for the estimate.
+    Raises UsageError, Refused or NothingToAnalyse in words.
     """
     check_cluster(request.cluster, request.workers)
+    with planned(request) as asked:
+        prepared = replace(_checked(asked, probe), request=request)
+    return replace(prepared, lessons=foreseen(request)) if probe else prepared
+
+
+def _checked(request: Request, probe: bool) -> Prepared:
     kernel = kernel_of(request)
     _check_images(request, kernel)
-    _check_detections(request, kernel)
     rules = rules_of(request, kernel)
+    _check_detections(request)
     pair = pair_of(request, "pre" in kernel.inputs)
     _check_pixels(pair, kernel)
     check_resolution(kernel, pair.grid)
@@ -222,16 +256,10 @@ def _check_images(request: Request, kernel: Kernel) -> None:
         )
 
 
-def _check_detections(request: Request, kernel: Kernel) -> None:
-    """Refuse what says how squares become detections where it cannot be, or means nothing."""
+def _check_detections(request: Request) -> None:
+    """Refuse what says how squares become detections where it cannot be."""
     Suppression(request.nms, request.nms_rule)
-    given = [name for name in ("gazetteer", "geocoder") if getattr(request, name) is not None]
-    if given and LAYER not in [layer.name for layer in kernel.layers]:
-        raise UsageError(
-            f"--{given[0]} gives addresses to squares that were scored; {kernel.method} makes none. "
-            f"Leave it out."
-        )
-    if len(given) > 1:
+    if request.gazetteer is not None and request.geocoder is not None:
         raise UsageError("Addresses come from --gazetteer or from --geocoder. Give one of them.")
     if request.geocoder is not None:
         Geocoder.of(request.geocoder)
@@ -252,6 +280,20 @@ def _check_pixels(pair: Pair, kernel: Kernel) -> None:
                 f"{raster.path} holds {raster.dtype} values, and {kernel.method} reads 0-255. Say "
                 "which values are black and white with --scale LOW HIGH, for example --scale 0 2047."
             )
+
+
+def _lessons_from(request: Request) -> dict[str, object]:
+    """What decides the weights of a fit: the before image, which the method itself does not see."""
+    scene = pair_of(request).pre
+    rasters = () if scene is None else scene.rasters
+    return fit_facts(request) | {
+        "files": [fingerprint_input(_file(raster)) for raster in rasters],
+        "placement": [_placement(raster) for raster in rasters],
+    }
+
+
+def _file(raster: Raster) -> Path | RemoteFile:
+    return raster.remote or Path(raster.path)
 
 
 def _placement(raster: Raster) -> dict[str, object]:

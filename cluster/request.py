@@ -11,9 +11,9 @@ from pathlib import Path
 from distributed import Client
 
 from ..kernels.buildings import MIN_AREA_M2, Rules
-from ..kernels.detections import Suppression
+from ..kernels.detections import LAYER, Suppression
 from ..kernels.kernel import Kernel
-from ..kernels.methods import DEFAULT, load_method
+from ..kernels.methods import DEFAULT, load_method, meaningless
 from ..kernels.verdict import FLAGS, RULES, Verdict
 from ..scenes.errors import UsageError
 from ..scenes.pair import Pair, Source, make_pair
@@ -149,7 +149,11 @@ def _device(request: Request) -> str:
 
 
 def rules_of(request: Request, kernel: Kernel) -> Rules:
-    """How this method's pixels become classes, as asked for; refused where that cannot be."""
+    """How this method's pixels become classes, as asked for; refused where that cannot be.
+
+    UsageError also for an option of any kind that says nothing to the method.
+    """
+    _check_meaning(request, kernel)
     if request.footprints_on not in FOOTPRINTS_ON:
         raise UsageError(
             f"Footprints are drawn on the {' or the '.join(FOOTPRINTS_ON)} image, not on "
@@ -163,3 +167,31 @@ def rules_of(request: Request, kernel: Kernel) -> Rules:
     temperatures = tuple(float(value) for value in known)  # type: ignore[attr-defined]
     intact = "building_probability" in [layer.name for layer in kernel.layers]
     return Rules(graded, least, request.min_area, request.regularise, verdict, temperatures, intact)
+
+
+def _check_meaning(request: Request, kernel: Kernel) -> None:
+    """UsageError for the first option that was asked for and would be passed over."""
+    for option, why in _unheard(request, kernel).items():
+        if getattr(request, option) != Request.__dataclass_fields__[option].default:
+            raise meaningless(option, kernel.method, why)
+
+
+def _unheard(request: Request, kernel: Kernel) -> dict[str, str]:
+    """Options that say nothing to a method on these inputs, each with the reason."""
+    choosing, outlining = ("nms", "nms_rule", "gazetteer", "geocoder"), ("min_area", "regularise")
+    given = request.footprints is not None
+    unheard: dict[str, str] = {}
+    if "pre" not in kernel.inputs:
+        alone = "it looks at the after image alone"
+        unheard |= dict.fromkeys(("coregister", "match_colour", "footprints_on"), alone)
+    if kernel.window.scan and not given:
+        why = "without --footprints it finds damage, and no buildings that have a class"
+        unheard |= dict.fromkeys(("rule", "damage_threshold"), why)
+    if LAYER not in [layer.name for layer in kernel.layers]:
+        unheard |= dict.fromkeys(choosing, "it chooses no detections among scored squares")
+    elif given:
+        why = "footprints get a class each, and are drawn as they are"
+        unheard |= dict.fromkeys((*choosing, *outlining), why)
+    else:
+        unheard |= dict.fromkeys(outlining, "its detections are whole squares")
+    return unheard

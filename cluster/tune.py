@@ -13,13 +13,14 @@ from typing import Any
 
 import jinja2
 
-from ..models.checkpoint import read_card, write_atomically
+from ..models.checkpoint import read_card
 from ..models.loop import silence
 from ..models.presets import KAHRAMANMARAS, train_config
 from ..models.recipes import TrainConfig
 from ..models.search import SPACE, Range, settings
 from ..models.sources import training_sources
 from ..models.training import network_of, train
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import AftermapError, Refused, UsageError
 from .client import connected
 from .experiment import begin, check_folder, plain, seen_by_all

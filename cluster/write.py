@@ -74,14 +74,14 @@ def _finish_job(
         footprint_source=footprints.path.name if footprints else "detected",
         shifts=prepared.footprint_shifts,
         suppression=prepared.suppression,
-        addresses=_addresses(prepared.request),
+        addresses=addresses_of(prepared.request),
         aoi=_aoi(pair),
         skipped=[(job.plan.at(*e["chunk"]), e["reason"]) for e in record["quarantined"]],
         sources=_sources(record),
     )
 
 
-def _addresses(request: Request) -> Addresses | None:
+def addresses_of(request: Request) -> Addresses | None:
     """Where detections get their addresses from, by what was asked for."""
     if request.geocoder is not None:
         return Geocoder.of(request.geocoder).addresses

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,20 @@ NETWORKS = ("fc-ef", "fc-siam-conc", "fc-siam-diff", "dual-hrnet", "unet-grid")
 SCANNED = ("inception-window", "deep-disaster")
 BASELINES = ("difference", "texture")
 
+_NOT_OF_NETWORKS = {"overlap": "it scores no squares", "level": "it has weights"}
+_NOT_OF_SQUARES = {
+    "halo": "it scores whole squares, which need none",
+    "views": "it scores every square once, as it lies",
+    "ensemble": "it scores with one network",
+    "compiled": "its network is run as it is",
+    "level": "its threshold is in the card of its weights",
+}
+_NOT_OF_BASELINES = {
+    "halo": "its window is fixed",
+    "overlap": "it scores no squares",
+} | dict.fromkeys(("precision", "views", "ensemble", "compiled"), "it has no network")
+"""Options of other methods, with the reason why they say nothing here."""
+
 
 def load_method(
     name: str = DEFAULT,
@@ -38,12 +54,14 @@ def load_method(
     ("auto", "fp32", "bf16"), `halo` (px), `compiled` (torch.compile), `ensemble` (further weights)
     and `views` (1, 4 or 8: test-time augmentation); of those that score squares: `precision` and
     `overlap` (px); of baselines: `level` (grey values).
-    Raises UsageError for an unknown name or option, Refused for weights that do not fit.
+    Raises UsageError for an unknown name, and for an option that is unknown or means nothing to the
+    method; Refused for weights that do not fit.
     """
     if name in BASELINES:
         if weights is not None:
             raise UsageError(f"{name} has no weights; leave out --weights.")
-        return _make(Baseline, name, options, method=name)
+        _check_options(name, Baseline, options, _NOT_OF_BASELINES)
+        return Baseline(method=name, **options)  # type: ignore[arg-type]
     if name not in (*NETWORKS, *SCANNED):
         raise UsageError(
             f"Unknown method {name!r}. Methods: {', '.join((*NETWORKS, *SCANNED, *BASELINES))}. "
@@ -64,14 +82,17 @@ def load_method(
             f"  aftermap train --method {name} --out weights/{name}\n"
             f"and give them with --weights; {DEFAULT} comes with weights."
         )
-    return _make(
-        scan_kernel if name in SCANNED else network_kernel,
-        name,
-        options,
-        method=name,
-        weights=str(file.absolute()),
-        device=choose_device(device),
-    )
+    scanned = name in SCANNED
+    make: Callable[..., Kernel] = scan_kernel if scanned else network_kernel
+    _check_options(name, make, options, _NOT_OF_SQUARES if scanned else _NOT_OF_NETWORKS)
+    where = choose_device(device)
+    return make(method=name, weights=str(file.absolute()), device=where, **options)
+
+
+def meaningless(option: str, method: str, why: str) -> UsageError:
+    """What to raise where an option, by its name in Python, would be passed over."""
+    flag = {"compiled": "compile"}.get(option, option).replace("_", "-")
+    return UsageError(f"--{flag} means nothing to {method}: {why}. Leave it out.")
 
 
 def choose_device(asked: str) -> str:
@@ -127,8 +148,15 @@ def check_resolution(method: Kernel, grid: Any) -> None:
         )
 
 
-def _make(factory: Any, name: str, options: dict[str, Any], **given: Any) -> Any:
-    try:
-        return factory(**given, **options)
-    except TypeError as error:
-        raise UsageError(f"{name} does not take the options {sorted(options)}: {error}.") from None
+def _check_options(
+    name: str, make: Callable[..., Any], options: Mapping[str, Any], reasons: Mapping[str, str]
+) -> None:
+    """UsageError for the first option that says nothing to a method, or that no method has."""
+    known = signature(make).parameters.keys() - {"method", "weights", "device"}
+    for option in options:
+        if option in reasons:
+            raise meaningless(option, name, reasons[option])
+        if option not in known:
+            raise UsageError(
+                f"{name} does not take the option {option!r}. Its options: {', '.join(sorted(known))}."
+            )

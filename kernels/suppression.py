@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import shapely
 
@@ -31,31 +33,57 @@ def suppressed(
     )
 
 
-def _by_score(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    order = np.argsort(-scores, kind="stable")
-    rivals = _rivals(boxes[order], overlap)
-    kept = np.ones(len(order), bool)
-    for place in range(len(order)):
-        if kept[place]:
-            kept[rivals[place]] = False
-    return order[kept]
+def rivals(
+    boxes: np.ndarray, overlap: float = 0.1, rule: str = "iou"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of boxes (n, 4) that are not both kept, first and second, sorted by the first; int64.
 
-
-def _rivals(boxes: np.ndarray, overlap: float) -> list[np.ndarray]:
-    """Of each box the later ones that have too much in common with it."""
+    The second is the later one, and what is dropped once the first is kept. See `suppressed`; boxes
+    of one size drop each other.
+    """
     shapes = shapely.box(*boxes.T)
     first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     later = second > first
     first, second = first[later], second[later]
+    if rule == "malisiewicz":  # right and bottom count as pixels that belong to the box
+        boxes = boxes + np.array([0, 0, 1, 1])
     lows = np.maximum(boxes[first, :2], boxes[second, :2])
     highs = np.minimum(boxes[first, 2:], boxes[second, 2:])
     common = np.clip(highs - lows, 0, None).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    too_much = common > overlap * (areas[first] + areas[second] - common)
-    first, second = first[too_much], second[too_much]
-    by_first = np.argsort(first, kind="stable")
-    ends = np.cumsum(np.bincount(first, minlength=len(boxes)))[:-1]
-    return np.split(second[by_first], ends) if len(boxes) else []
+    whole = areas[second]
+    if rule == "iou":
+        whole = whole + areas[first] - common
+    too_much = np.flatnonzero(common > overlap * whole)
+    by_first = too_much[np.argsort(first[too_much], kind="stable")]
+    return first[by_first], second[by_first]
+
+
+def drops(
+    kept: np.ndarray, other: np.ndarray, overlap: float = 0.1, rule: str = "iou"
+) -> np.ndarray:
+    """Of pairs of polygons, whether the other is dropped once the first is kept; bool.
+
+    Polygons, px, instead of boxes are for squares of images that do not lie parallel. The shares
+    are those of `suppressed`.
+    """
+    if rule == "malisiewicz":  # right and bottom count as pixels that belong to the box
+        kept, other = (shapely.buffer(s, 0.5, join_style="mitre") for s in (kept, other))
+    common, whole = shapely.area(shapely.intersection(kept, other)), shapely.area(other)
+    if rule == "iou":
+        whole = whole + shapely.area(kept) - common
+    return common > overlap * whole
+
+
+def _by_score(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    order = np.argsort(-scores, kind="stable")
+    first, second = rivals(boxes[order], overlap)
+    ends = np.cumsum(np.bincount(first, minlength=len(order)))
+    kept = np.ones(len(order), bool)
+    for place, (begin, end) in enumerate(pairwise([0, *ends.tolist()])):
+        if kept[place]:
+            kept[second[begin:end]] = False
+    return order[kept]
 
 
 def _by_lower_edge(boxes: np.ndarray, overlap: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,18 @@ from .adversarial_recipe import AdversarialConfig, Images
 from .card import Card
 from .checkpoint import SUFFIX, load, save
 from .deep_disaster import DeepDisaster, Scored
-from .distillation import best_omega
+from .distillation import best_omega, spread_of
 from .loop import Tick
 from .loop import print_progress as print_step
 from .roc import auc
 from .skip_ganomaly import TEACHER, SkipGANomaly
 from .state import NAME
+
+_STUDENTS = (
+    "structure", "teacher", "teacher_width", "alpha", "hints", "omega", "search_omega", "balanced", "selection",
+    "contamination", "batch_statistics",
+)  # fmt: skip
+"""Settings that only Deep-Disaster has."""
 
 
 def train_teacher(
@@ -39,10 +45,12 @@ def train_teacher(
     does not fit, UsageError for a configuration of something else, AftermapError if a loss stops
     being a number.
     """
-    if config.teacher is not None or config.selection != "last":
+    usual = {field.name: field.default for field in fields(config)}
+    strange = [name for name in _STUDENTS if getattr(config, name) != usual[name]]
+    if strange:
+        told = " and ".join(f"--{name.replace('_', '-')}" for name in strange)
         raise UsageError(
-            "A teacher learns from no other and is judged by nothing. Leave out --teacher and "
-            "--selection."
+            f"A teacher learns from no other and is judged by nothing. Leave out {told}."
         )
     device = _begin(config, fresh)
     network = SkipGANomaly(config.width or TEACHER, config.side, downs=config.downs)
@@ -83,9 +91,10 @@ def train_student(
     run = learn(course, examine, progress or print_progress)
     network.freeze()
     network.eval()
-    if config.search_omega:
-        network.omega = best_omega(exam.terms(), exam.damaged)
-    network.unit = _threshold(config, network, images, quiet, exam, device)
+    calm = _calm_terms(config, network, images, quiet, exam, device)
+    network.omega = _omega(config, exam, calm)
+    anomalies = calm @ np.array(network.omega)
+    network.unit = max(float(np.percentile(anomalies, 100 * (1 - config.contamination))), 1e-12)
     area = exam.auc()
     metrics = {"epoch": float(run.best_epoch or run.epoch)} | (
         {} if area is None else {"auc": area}
@@ -145,19 +154,30 @@ def _terms(
     return np.concatenate(found)
 
 
-def _threshold(
+def _omega(config: AdversarialConfig, exam: _Exam, calm: np.ndarray) -> tuple[float, ...]:
+    """The weights of the terms, as asked for, or sought, or both divided by what is usual."""
+    spread = spread_of(calm) if config.balanced else np.ones(3)
+    omega = config.omega
+    if config.search_omega:
+        omega = best_omega(exam.terms() / spread, exam.damaged)  # type: ignore[assignment]
+    if not config.balanced:
+        return omega
+    weights = np.array(omega) / spread
+    return tuple((weights / weights.sum()).tolist())
+
+
+def _calm_terms(
     config: AdversarialConfig,
     network: DeepDisaster,
     images: Images,
     quiet: Sequence[int],
     exam: _Exam,
     device: torch.device,
-) -> float:
-    """The anomaly that `contamination` of the images not known to show damage exceed."""
+) -> np.ndarray:
+    """The terms of the images not known to show damage, held-out ones where there are any: (n, 3)."""
     held = [i for i, label in enumerate(exam.labels) if label is not True]
     source, chosen = (exam.held, held) if exam.held is not None and held else (images, quiet)
-    anomaly = _terms(network, source, chosen, config, device) @ np.array(network.omega)
-    return max(float(np.percentile(anomaly, 100 * (1 - config.contamination))), 1e-12)
+    return _terms(network, source, chosen, config, device)
 
 
 def _deep_disaster(config: AdversarialConfig) -> DeepDisaster:

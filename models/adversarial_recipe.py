@@ -21,7 +21,7 @@ Selection = Literal["last", "auc"]
 STEADY, DECAY = 15, 100
 """Epochs of the whole learning rate, and those over which it falls; the code of paper 000."""
 
-_FREE = {"out", "workers", "training_data", "licence", "contamination", "search_omega"}
+_FREE = {"out", "workers", "training_data", "licence", "contamination", "search_omega", "balanced"}
 """What may differ when a training goes on: it does not decide the weights."""
 
 
@@ -81,6 +81,9 @@ class AdversarialConfig:
     """Weights of the score."""
     search_omega: bool = False
     """Look for these weights by the AUC of the held-out images."""
+    balanced: bool = False
+    """Divide each term of the score by its spread over images without damage before it is weighed.
+    Eq. 9 adds the terms as they are, and the one of the widest range decides alone."""
     selection: Selection = "last"
     """Which epoch is kept: the last, or that of the highest AUC of held-out images. The published
     code took the images that it then tested on."""

@@ -16,9 +16,9 @@ import safetensors
 import safetensors.numpy
 import torch
 
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused, UsageError
 from .batches import normalised
-from .checkpoint import write_atomically
 from .inception_window import InceptionWindow
 from .rotations import Turn, context, turned
 

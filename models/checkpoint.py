@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused, UsageError
 from .card import Card
 from .registry import build
@@ -162,21 +162,6 @@ def read_tensors(path: str | os.PathLike[str], argument: str) -> dict[str, Tenso
     """
     check_file(Path(path), Path(path), argument)
     return safetensors.torch.load(Path(path).read_bytes())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process dies."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -226,6 +226,12 @@ def best_omega(terms: np.ndarray, damaged: np.ndarray, steps: int = 10) -> tuple
     return max(grid, key=worth)
 
 
+def spread_of(terms: np.ndarray) -> np.ndarray:
+    """The standard deviation of each term over images, (3,); 1 for a term that is always the same."""
+    found = terms.std(axis=0)
+    return np.where(found > 0, found, 1.0)
+
+
 def _flat(x: Tensor) -> Tensor:
     """One row per image, in fp32 where it was less."""
     return x.to(torch.promote_types(x.dtype, torch.float32)).flatten(1)

@@ -12,9 +12,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused, UsageError
 from .change import ChangeNet
-from .checkpoint import check_file, differences, not_finite, write_atomically
+from .checkpoint import check_file, differences, not_finite
 
 _KEY = "aftermap-encoder"
 _ENCODER, _HEAD = "encoder.", "head."

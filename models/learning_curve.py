@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 import numpy as np
 
@@ -44,20 +43,6 @@ class CurvePoint:
     """Area under the ROC curve on the test photos."""
 
 
-@dataclass(frozen=True)
-class CurveRow:
-    """What a size gives in a division, over all repetitions."""
-
-    code: str
-    """Of the towns; "all" for the mean over all divisions."""
-    size: int
-    repetitions: int
-    accuracy: float
-    accuracy_deviation: float | None
-    """Standard deviation over repetitions; None where there is one only."""
-    auc: float
-
-
 def learning_curve(
     photos: PhotoSet,
     features: np.ndarray,
@@ -89,25 +74,3 @@ def learning_curve(
         assert area is not None  # photos are drawn from both classes
         accuracy = float(((scores >= 0.5) == truth).mean())
         yield CurvePoint(split.code, size, seed, accuracy, area)
-
-
-def table(points: Iterable[CurvePoint]) -> list[CurveRow]:
-    """A row for each division and size, and at the end one for each size over all divisions."""
-    found: dict[tuple[str, int], list[CurvePoint]] = {}
-    every: dict[tuple[str, int], list[CurvePoint]] = {}
-    for point in points:
-        found.setdefault((point.code, point.size), []).append(point)
-        every.setdefault(("all", point.size), []).append(point)
-    return [_row(code, size, some) for (code, size), some in (found | every).items()]
-
-
-def _row(code: str, size: int, points: Sequence[CurvePoint]) -> CurveRow:
-    accuracies = [point.accuracy for point in points]
-    return CurveRow(
-        code,
-        size,
-        len(points),
-        fmean(accuracies),
-        stdev(accuracies) if len(points) > 1 else None,
-        fmean(point.auc for point in points),
-    )

@@ -40,18 +40,7 @@ def at_false_positive_rate(
             f"higher rate with --false-alarms, or train on more photos."
         )
     best = int(np.flatnonzero(allowed)[-1])
-    return _point(thresholds, true, false, best)
-
-
-def at_true_positive_rate(scores: np.ndarray, labels: np.ndarray, rate: float) -> OperatingPoint:
-    """The highest threshold at which a `rate` of the damaged photos, or more, is found.
-
-    See `at_false_positive_rate`; the rate lies above 0.
-    """
-    thresholds, true, false = _roc(scores, labels, rate)
-    if rate <= 0:
-        raise UsageError("A rate of 0 of the damaged photos is found by any threshold; give more.")
-    return _point(thresholds, true, false, int(np.flatnonzero(true >= rate)[0]))
+    return OperatingPoint(float(thresholds[best]), float(true[best]), float(false[best]))
 
 
 def _roc(
@@ -80,9 +69,3 @@ def _roc(
         for group in (damaged, intact)
     )
     return thresholds, true, false
-
-
-def _point(
-    thresholds: np.ndarray, true: np.ndarray, false: np.ndarray, index: int
-) -> OperatingPoint:
-    return OperatingPoint(float(thresholds[index]), float(true[index]), float(false[index]))

@@ -285,10 +285,13 @@ class TrainConfig(LoopConfig):
     def decisive(self) -> dict[str, Any]:
         """As for every training; of files to begin with the content decides, not where they lie."""
         files = {"encoder": self.encoder, "init": self.init}
-        return super().decisive() | {name: _digest(name, file) for name, file in files.items()}
+        return super().decisive() | {
+            name: content_digest(name, file) for name, file in files.items()
+        }
 
 
-def _digest(name: str, file: str | None) -> str | None:
+def content_digest(name: str, file: str | None) -> str | None:
+    """SHA-256 of a file that the setting `name` gives; Refused where it cannot be read."""
     if file is None:
         return None
     try:

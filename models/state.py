@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..scenes.atomic import write_atomically
 from ..scenes.errors import Refused
-from .checkpoint import write_atomically
 from .recipes import LoopConfig
 
 NAME = "state.safetensors"

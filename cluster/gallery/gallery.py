@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...models.checkpoint import write_atomically
+from ...scenes.atomic import write_atomically
 from ...scenes.vectors import write_csv
 from ..request import versions
 from .figures import Figures, Leaks, figures_of, leaks_of

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from rasterio.errors import NotGeoreferencedWarning
 from torch import Tensor
 
 from ...models.batches import normalised
 from ...models.card import Card
-from ...models.checkpoint import write_atomically
 from ...models.photos.photoset import PhotoSet
 from ...models.score_net import ScoreNet
+from ...scenes.atomic import write_atomically
 from ...scenes.errors import Refused
 from ..progress import RunProgress
 
@@ -25,9 +29,17 @@ _THREADS = 4
 """That decode at the same time: more would hold more large photos in memory."""
 
 
-def decoding(photos: PhotoSet) -> ThreadPoolExecutor:
-    """Threads that decode photos; one for chips, which silence warnings, and that for all threads."""
-    return ThreadPoolExecutor(_THREADS if all(p.chip is None for p in photos.photos) else 1)
+@contextmanager
+def decoding(photos: PhotoSet) -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode photos, of which nothing is said of missing coordinates.
+
+    One thread for chips: each silences warnings, and where threads do so, it is for all of them.
+    """
+    count = _THREADS if all(photo.chip is None for photo in photos.photos) else 1
+    with warnings.catch_warnings(), ThreadPoolExecutor(count) as threads:
+        # Whoever makes maps meanwhile reads chips, too.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield threads
 
 
 def batches(count: int) -> list[range]:

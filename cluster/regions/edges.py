@@ -10,7 +10,7 @@ those whose anchor their scene owns, and of these the larger ones first. Such ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -19,7 +19,7 @@ import shapely
 
 from ...scenes.catalog import ScenePair
 from ..spool import Spool
-from .parts import LONLAT, Part
+from .parts import LONLAT, TABLES, Part
 
 NEAR_M = 2.0
 """Rows at most this far from their core's edge are looked at again: images lie that far apart."""
@@ -31,16 +31,41 @@ _AROUND = 0.003
 """How far around a core others count as its neighbours, degrees: a large building."""
 
 
-class EdgeSpool(Spool):
+class TurnSpool(Spool):
+    """Rows of scenes that are taken in turn, and which of them stand in each other's way."""
+
+    tables: tuple[str, ...] = (
+        "links (scene integer, row integer, scene2 integer, row2 integer)",
+        "stays (scene integer, row integer, primary key (scene, row)) without rowid",
+    )
+
+    def link(self, rows: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> None:
+        """Note for each row, scene and number, another one that takes its place by staying."""
+        self.insert("links", (a + b for a, b in zip(rows, others, strict=True)), 4)
+
+    def taken(self, scene: int, row: int) -> bool:
+        """Whether one that stays has taken a row's place; `links` has an index by then."""
+        found = self.rows.execute(
+            "select 1 from links join stays on scene2 = stays.scene and row2 = stays.row "
+            "where links.scene = ? and links.row = ? limit 1",
+            (scene, row),
+        )
+        return found.fetchone() is not None
+
+    def stay(self, scene: int, row: int) -> None:
+        """Let a row stay."""
+        self.rows.execute("insert into stays values (?, ?)", (scene, row))
+
+
+class EdgeSpool(TurnSpool):
     """Rows near edges, which of them are one building, and what is decided."""
 
     tables = (
         "rows (scene integer, row integer, cut integer, kept integer, may integer, source text, "
         "area real, shape blob, primary key (scene, row)) without rowid",
-        "links (scene integer, row integer, scene2 integer, row2 integer)",
-        "stays (scene integer, row integer, primary key (scene, row)) without rowid",
         "changes (scene integer, row integer, stays integer, primary key (scene, row)) "
         "without rowid",
+        *TurnSpool.tables,
     )
 
     def near(self, scenes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,14 +108,9 @@ class EdgeSpool(Spool):
             "select scene, row, kept, may from rows order by cut, kept desc, area desc, scene, row"
         )
         for scene, row, kept, may in order:
-            taken = run(
-                "select 1 from links join stays on scene2 = stays.scene and row2 = stays.row "
-                "where links.scene = ? and links.row = ? limit 1",
-                (scene, row),
-            ).fetchone()
-            stays = taken is None and bool(may)
+            stays = bool(may) and not self.taken(scene, row)
             if stays:
-                run("insert into stays values (?, ?)", (scene, row))
+                self.stay(scene, row)
             if stays != bool(kept):
                 run("insert into changes values (?, ?, ?)", (scene, row, int(stays)))
         run("commit")
@@ -127,7 +147,7 @@ def _find_near(spool: EdgeSpool, cores: shapely.STRtree, part: Part, table: str)
     shapely.prepare(edge)
     shapely.prepare(rim)
     shapely.prepare(part.core)
-    for first, block in part.blocks(table):
+    for first, block in part.blocks(table, TABLES[table]):
         shapes = block.geometry.to_numpy()
         near = np.flatnonzero(shapely.intersects(edge, shapes))
         if not len(near):
@@ -169,7 +189,7 @@ def _find_same(spool: EdgeSpool, others: list[int], part: Part, table: str) -> N
     placed = shapely.make_valid(placed)
     tree = shapely.STRtree(placed)
     mine = spool.numbers(part.number)
-    for first, block in part.blocks(table):
+    for first, block in part.blocks(table, TABLES[table]):
         shapes = block.geometry.to_numpy()
         left, right = tree.query(shapes, predicate="intersects")
         if not len(left):
@@ -197,8 +217,8 @@ def _find_same(spool: EdgeSpool, others: list[int], part: Part, table: str) -> N
         )
         there = list(zip(scene[right].tolist(), row[right].tolist(), strict=True))
         ours = [(part.number, first + k) for k in left.tolist()]
-        spool.insert("links", [a + b for a, b in zip(ours, there, strict=True)], 4)
-        spool.insert("links", [b + a for a, b in zip(ours, there, strict=True)], 4)
+        spool.link(ours, there)
+        spool.link(there, ours)
 
 
 def _given(rows: gpd.GeoDataFrame) -> list[str | None]:

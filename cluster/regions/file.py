@@ -26,6 +26,8 @@ _PATHS = (
     "weights",
     "ensemble",
     "footprints",
+    "gazetteer",
+    "teacher",
 )
 """Options that name files; taken relative to the region file's folder."""
 

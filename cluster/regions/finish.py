@@ -19,6 +19,8 @@ from ...scenes.catalog import ScenePair
 from ...scenes.vectors import write_csv
 from ..finish import summarise
 from ..request import versions
+from ..write import addresses_of
+from .best import BestDetections
 from .districts import DistrictTotals
 from .folder import MERGED, RegionFolder
 from .merge import Merge, Merged, write_tables
@@ -42,9 +44,20 @@ def finish_region(work: Work, folder: RegionFolder, started: str) -> dict[str, A
     states = {pair.scene_id: state_of(folder, pair) for pair in pairs}
     counts = Counter(states.values())
     districts = None if work.districts is None else DistrictTotals(work.districts, pairs)
-    watchers = [] if districts is None else [districts]
+    best = None if work.suppression is None else BestDetections()
+    watchers = [watcher for watcher in (districts, best) if watcher is not None]
     whole = [pair for pair in pairs if states[pair.scene_id] in MERGED]
-    merge = Merge(folder, pairs, folder.state, whole, work.rules, work.has_buildings, watchers)
+    merge = Merge(
+        folder,
+        pairs,
+        folder.state,
+        whole,
+        work.rules,
+        work.has_buildings,
+        watchers,
+        work.suppression,
+        addresses_of(work.asked),
+    )
     tables: dict[str, pd.DataFrame] = {}
 
     def more(merged: Merged) -> Mapping[str, Any]:
@@ -70,6 +83,7 @@ def finish_region(work: Work, folder: RegionFolder, started: str) -> dict[str, A
         merged.has_buildings,
         work.districts,
         tables.get("districts"),
+        None if best is None else best.table,
     )
     record["seconds_merge"] = round(time.perf_counter() - began, 2)
     folder.write_record(record)

@@ -93,6 +93,12 @@ class Frame:
             int((east - west) / _LETTER),
         )
 
+    def dots(self, lon: np.ndarray, lat: np.ndarray) -> list[tuple[float, float]]:
+        """Points in degrees on the map; those that it would show as one are one."""
+        x = np.where(lon < self.west, lon + 360, lon)
+        placed = [(x - self.west) * self.across, (self.north - lat) * self.down]
+        return [tuple(dot) for dot in np.unique(np.round(placed, 0).T, axis=0).tolist()]
+
     def scale_bar(self) -> tuple[float, str]:
         """A round length that is about a sixth of the map: its map units, and what it is called."""
         longest = self.width * self.metres / 6

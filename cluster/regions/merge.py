@@ -1,5 +1,7 @@
 """The tables of a region: every scene's rows in order, each building once, in bounded memory.
 
+What a method detects on scanned squares has columns of its own, and a layer of points besides.
+
 Where all scenes share one coordinate system the tables keep it; else they are in EPSG:4326.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -18,12 +21,14 @@ import pandas as pd
 import shapely
 
 from ...kernels.buildings import FLAG_COLUMNS, Rules, empty_table, geodesic_area
+from ...kernels.detections import COLUMNS, Addresses, Suppression, centres
 from ...scenes.catalog import CatalogImage, ScenePair
 from ...scenes.grid import polygonal
 from ...scenes.lonlat import to_lonlat
 from ...scenes.vectors import read_blocks, write_geopackage, write_geoparquet
 from ..spool import BLOCK
 from ..totals import Totals
+from .detections import DetectionSpool, choose_detections, detections_of
 from .edges import EdgeSpool, reconcile
 from .folder import MERGED, RegionFolder, SceneState
 from .parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
@@ -31,6 +36,10 @@ from .parts import LONLAT, TABLES, Part, as_frame, open_part, to_crs
 Unseen: TypeAlias = tuple[shapely.Geometry, str, int, bool]
 """Ground that was not analysed: its outline, why, side of the cells that the outline follows (px),
 and whether it follows every pixel."""
+
+Staying: TypeAlias = Callable[[Part], Iterable[tuple[gpd.GeoDataFrame, np.ndarray]]]
+"""From a scene to its rows that stay, in order and in blocks, with longitude and latitude of their
+anchors."""
 
 _LEAST = 1e-6
 """Share of a core that may lie outside its images unnoticed: rounding."""
@@ -96,6 +105,14 @@ class Merge:
     has_buildings: bool
     """Whether the method grades damage, or footprints were supplied."""
     watchers: Sequence[Watcher] = ()
+    suppression: Suppression | None = None
+    """How scanned squares become detections; None where damage areas are none."""
+    addresses: Addresses | None = None
+    """Where detections get their addresses from."""
+
+    def columns(self, table: str) -> tuple[str, ...]:
+        """The columns of a table of its scenes."""
+        return COLUMNS if table == "damage_areas" and self.suppression else TABLES[table]
 
     def part(self, number: int) -> Part:
         """A scene with results."""
@@ -117,22 +134,23 @@ def write_tables(
     merged = _opened(merge)
     with ExitStack() as stack:
         for name in TABLES:
-            path = out / f".edges-{name}.sqlite.part"
-            spool = stack.enter_context(closing(reconcile(path, merge.parts, merge.part, name)))
-            write_geoparquet(_parquet(out, name), _rows(merge, merged, name, spool))
+            staying = _staying(merge, merged.crs, name, stack)
+            write_geoparquet(_parquet(out, name), _rows(merge, merged, name, staying))
     unseen = out / ".not_analysed.parquet"
     write_geoparquet(unseen, _unseen(merge, merged))
     layers: dict[str, Any] = {name: _written(_parquet(out, name)) for name in TABLES}
     layers |= {"not_analysed": read_blocks(unseen, BLOCK), "sources": _sources(merge)}
+    if merge.suppression is not None:
+        layers["damage_points"] = map(centres, _written(_parquet(out, "damage_areas")))
     write_geopackage(out / "buildings.gpkg", layers | dict(more(merged)))
     _parquet(out, "damage_areas").unlink()
     unseen.unlink()
     return merged
 
 
-def wanted_columns(table: str) -> tuple[str, ...]:
-    """The columns of a merged table: those of a run, and the scene before the geometry."""
-    return (*TABLES[table][:-1], "scene_id", "geometry")
+def wanted_columns(own: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a merged table: a run's own, and the scene before the geometry."""
+    return (*own[:-1], "scene_id", "geometry")
 
 
 def _opened(merge: Merge) -> Merged:
@@ -142,23 +160,51 @@ def _opened(merge: Merge) -> Merged:
     return Merged(systems.pop() if len(systems) == 1 else LONLAT, merge.has_buildings, totals)
 
 
-def _rows(merge: Merge, merged: Merged, table: str, spool: EdgeSpool) -> Iterator[gpd.GeoDataFrame]:
+def _staying(merge: Merge, crs: str, table: str, stack: ExitStack) -> Staying:
+    """What gives a table's rows that stay, scene by scene; its spool is closed with the stack."""
+    path = merge.folder.path / f".edges-{table}.sqlite.part"
+    if table == "damage_areas" and merge.suppression is not None:
+        chosen = choose_detections(path, merge.every(), merge.rules, merge.suppression, crs)
+        stack.enter_context(closing(chosen))
+        return partial(_detected, merge, chosen)
+    edges = stack.enter_context(closing(reconcile(path, merge.parts, merge.part, table)))
+    return partial(_owned, edges, table)
+
+
+def _owned(
+    spool: EdgeSpool, table: str, part: Part
+) -> Iterator[tuple[gpd.GeoDataFrame, np.ndarray]]:
+    """The rows whose anchors a scene owns, but for what was decided along its core's edge."""
+    gone, back = spool.changes(part.number)
+    for first, block in part.blocks(table, TABLES[table]):
+        anchors = part.anchors(block)
+        row = np.arange(first, first + len(block))
+        stays = (part.owns(anchors) & ~np.isin(row, gone)) | np.isin(row, back)
+        yield block[stays], anchors[stays]
+
+
+def _detected(
+    merge: Merge, spool: DetectionSpool, part: Part
+) -> Iterator[tuple[gpd.GeoDataFrame, np.ndarray]]:
+    """The detections that are a scene's, with their centres."""
+    rows = detections_of(part, spool, merge.rules, merge.addresses)
+    if rows is not None:
+        yield rows, rows[["lon", "lat"]].to_numpy()
+
+
+def _rows(merge: Merge, merged: Merged, table: str, staying: Staying) -> Iterator[gpd.GeoDataFrame]:
     """The rows that stay, scene by scene, counted as they pass by."""
-    columns = list(wanted_columns(table))
-    yield _typed(empty_table(TABLES[table], merged.crs).assign(scene_id=""), columns)
+    columns = list(wanted_columns(merge.columns(table)))
+    yield _typed(empty_table(merge.columns(table), merged.crs).assign(scene_id=""), columns)
     for part in merge.every():
-        gone, back = spool.changes(part.number)
         if table == merged.table:
             merged.scenes[part.pair.scene_id] = {}
-        for first, block in part.blocks(table):
-            anchors = part.anchors(block)
-            row = np.arange(first, first + len(block))
-            stays = (part.owns(anchors) & ~np.isin(row, gone)) | np.isin(row, back)
-            rows = _typed(_placed(block[stays], part, merged.crs), columns)
+        for block, anchors in staying(part):
+            rows = _typed(_placed(block, part, merged.crs), columns)
             if table == merged.table:
                 _count(merged, part.pair.scene_id, rows)
                 for watcher in merge.watchers:
-                    watcher.buildings(rows, anchors[stays])
+                    watcher.buildings(rows, anchors)
             yield from merged.totals[table].watch([rows])
 
 

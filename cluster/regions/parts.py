@@ -7,7 +7,7 @@ anchor answers for the building.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from pyproj import Transformer
 from ...kernels.buildings import AREA_COLUMNS, BUILDING_COLUMNS, empty_table
 from ...scenes.catalog import ScenePair
 from ...scenes.grid import gsd, polygonal
+from ...scenes.plan import Plan, Window
 from ..finished import Finished
 from .folder import RegionFolder
 
@@ -70,11 +71,18 @@ class Part:
         """Map units to a metre on the ground."""
         return self.pixel / gsd(self.grid)
 
-    def blocks(self, table: str) -> Iterator[tuple[int, gpd.GeoDataFrame]]:
+    @property
+    def plan(self) -> Plan:
+        """The squares that its run scored one by one; their halo is as wide as they are."""
+        facts = self.run.record["facts"]
+        window, region = facts["window"], facts["grid"]["region"]
+        core, side = window["core_px"], window["halo_px"]
+        return Plan(self.grid.shape, tuple(region), Window(core, side, scan=side), core)
+
+    def blocks(self, table: str, columns: Sequence[str]) -> Iterator[tuple[int, gpd.GeoDataFrame]]:
         """The rows of a table in order, in blocks, each with the number of its first row."""
         if not self.run.record["totals"][table]["total"]:
             return
-        columns = TABLES[table]
         kinds = empty_table(columns, self.crs).drop(columns="geometry").dtypes.to_dict()
         first = 0
         for block in self.run.rows(table):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,8 @@ from ..report import (
     legend_style,
     template,
 )
+from .best import DRAWN as DRAWN_BEST
+from .best import LISTED as LISTED_BEST
 from .districts import COLUMNS, Districts
 from .map import Frame, Outline
 
@@ -118,11 +120,13 @@ def write_region_report(
     has_buildings: bool,
     districts: Districts | None = None,
     table: pd.DataFrame | None = None,
+    best: pd.DataFrame | None = None,
 ) -> None:
     """Write the page.
 
     `record` is region.json; `by_class` holds the buildings of each scene with results by damage
-    code; `table` is districts.csv. Raises UsageError where the page would be larger than a report
+    code; `table` is districts.csv; `best` are detections by falling score (see BestDetections),
+    None where damage areas are no detections. Raises UsageError where the page would be larger than a report
     may be.
     """
     facts = record["totals"]
@@ -138,6 +142,7 @@ def write_region_report(
     style = asset("report.css") + legend_style() + asset("region.css")
     left_out = list(record["left_out"])
     outlines = [] if districts is None or frame is None else _outlined(districts, frame)
+    areas = "damage areas" if best is None else "detections"
     html = template("region.html.j2").render(
         title=f"Damage assessment: {record['region']}",
         method=record["method"]["method"],
@@ -145,7 +150,13 @@ def write_region_report(
         notes=_notes(record),
         facts=facts,
         has_buildings=has_buildings,
-        noun="buildings" if has_buildings else "damage areas",
+        noun="buildings" if has_buildings else areas,
+        detects=best is not None,
+        dots=[]
+        if best is None or frame is None
+        else frame.dots(*best[["lon", "lat"]].to_numpy(float).T),
+        best=[] if best is None else _detection_rows(best),
+        best_drawn=DRAWN_BEST,
         damaged=sum(bar.count for bar in bars if 2 <= bar.entry.code <= 5),
         graded=sum(bar.count for bar in bars if bar.entry.code != NOT_ANALYSED),
         coverage=coverage(facts),
@@ -234,6 +245,11 @@ def _notes(record: Mapping[str, Any]) -> list[str]:
 def _outlined(districts: Districts, frame: Frame) -> list[dict[str, Any]]:
     pairs = zip(districts.names[:DRAWN], districts.shapes[:DRAWN], strict=True)
     return [{"name": name, "outline": frame.outline(shape)} for name, shape in pairs]
+
+
+def _detection_rows(best: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The best detections; an address that is not known is empty."""
+    return best.head(LISTED_BEST).fillna({"address": ""}).to_dict("records")
 
 
 def _codes(table: pd.DataFrame | None) -> list[int]:

@@ -24,6 +24,7 @@ from typing import Any
 from distributed import Client
 
 from ...kernels.buildings import Rules
+from ...kernels.detections import LAYER, Suppression
 from ...kernels.kernel import PATHS, Kernel
 from ...scenes.catalog import CatalogImage, Pairing, ScenePair
 from ...scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
@@ -48,8 +49,11 @@ _LEAST_FREE = 16 << 20
 _SHOWN = 12
 """Changed scenes that a refusal lists."""
 
-_FILES = ("footprints", *PATHS)
-"""Options that name files. Of footprints the path and what is in it count, of weights the digest."""
+_READ = ("footprints", "gazetteer")
+"""Options that name files which are read for every scene: their path and what is in them count."""
+
+_FILES = (*_READ, *PATHS)
+"""All options that name files; of weights the digest counts."""
 
 _FREE = ("chunk", "hash_inputs", "device", "allow_remote")
 """Options that change no bit, or whose effect the kernel's facts tell."""
@@ -110,21 +114,34 @@ class Work:
         return changed + (self.looks.changes(record["facts"]["inputs"]) if record else [])
 
     @cached_property
+    def asked(self) -> Request:
+        """What is asked of every scene."""
+        return Request(post="", **self.region.assess)
+
+    @cached_property
     def rules(self) -> Rules:
         """How pixels become buildings and classes in every scene."""
-        return rules_of(Request(post="", **self.region.assess), self.kernel)
+        return rules_of(self.asked, self.kernel)
 
     @property
     def has_buildings(self) -> bool:
         """Whether its scenes tell buildings; a binary method without footprints does not."""
-        return self.rules.finds_buildings or self.region.assess.get("footprints") is not None
+        return self.rules.finds_buildings or self.asked.footprints is not None
+
+    @property
+    def suppression(self) -> Suppression | None:
+        """How the squares of its scenes become detections; None where damage areas are none."""
+        scanned = LAYER in (layer.name for layer in self.kernel.layers)
+        if not scanned or self.asked.footprints is not None:
+            return None
+        return Suppression(self.asked.nms, self.asked.nms_rule)
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
         """What all scenes of the region have in common."""
         region = self.region
         options = {k: v for k, v in region.assess.items() if k not in (*_FREE, *_FILES)}
-        files = {k: region.assess.get(k) for k in ("footprints",)} | {"aoi": region.images.aoi}
+        files = {k: region.assess.get(k) for k in _READ} | {"aoi": region.images.aoi}
         kernel = {k: v for k, v in self.kernel.facts().items() if k not in PATHS}
         window = self.kernel.window
         return {

@@ -14,7 +14,7 @@ import torch
 
 from ...kernels.methods import choose_device
 from ...models.amatrice import Mix, scene_counts
-from ...models.checkpoint import load, write_atomically
+from ...models.checkpoint import load
 from ...models.chips.chip import Chip
 from ...models.evaluation import probability_map
 from ...models.loop import silence
@@ -27,6 +27,7 @@ from ...models.training import Segmentation, train
 from ...models.unet import GridClassifier, UNetFootprints
 from ...models.unet_grid import check_cell, opened
 from ...models.unet_join import join
+from ...scenes.atomic import write_atomically
 from ...scenes.errors import Refused
 from .amatrice_picture import Shown, draw_shown
 from .amatrice_table import AmatriceStudied, Outcome, figures_of

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from ...models.chips.chip import Chip
 from ...models.evaluation import probability_map
 from ...models.unet import GridClassifier, UNetFootprints
 from ...models.unet_grid import opened
 from ...scenes.legend import UNGRADED, entry
+from .sheet import draw_sheet
 
 _TITLES = ("before", "after", "truth", "probability", "binarised", "opened", "map")
-_GAP, _LINE = 6, 20
 
 
 @dataclass(frozen=True)
@@ -58,22 +56,9 @@ def draw_shown(rows: Sequence[Shown], side: int = 190) -> bytes:
 
     The first three of the study's own are those of the paper's figure 3, the last that of figure 4.
     """
-    font = ImageFont.load_default(13)
-    width = len(_TITLES) * (side + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, _LINE + len(rows) * (side + _LINE + _GAP)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for column, title in enumerate(_TITLES):
-        pen.text((_GAP + column * (side + _GAP), 3), title, fill="black", font=font)
-    for row, shown in enumerate(rows):
-        top = _LINE + row * (side + _LINE + _GAP)
-        for column, picture in enumerate(_pictures(shown)):
-            left = _GAP + column * (side + _GAP)
-            scaled = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
-            sheet.paste(scaled, (left, top))
-        pen.text((_GAP, top + side + 2), shown.chip.name[:60], fill="black", font=font)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    return draw_sheet(
+        [(s.chip.name, list(zip(_pictures(s), _TITLES, strict=True))) for s in rows], side
+    )
 
 
 def _pictures(shown: Shown) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ teacher, then all students and baselines of all events, and tests each on all ev
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,107 +18,23 @@ from ...kernels.methods import choose_device
 from ...models.adversarial import train_student, train_teacher
 from ...models.adversarial_course import tensor
 from ...models.adversarial_recipe import AdversarialConfig, Images
-from ...models.checkpoint import load, write_atomically
+from ...models.checkpoint import load
 from ...models.deep_disaster import DeepDisaster
-from ...models.hash_split import hash_split
 from ...models.heads import Head, LinearHead, Logistic
 from ...models.loop import silence
-from ...models.photos.open import open_photos
 from ...models.photos.photoset import Photo, PhotoSet
-from ...models.photos.synthetic import PhotoRecipe, synthetic_photos
 from ...models.photos.twins import near_duplicates
-from ...models.presets import DEEP_DISASTER, DEEP_DISASTER_SMALL, SYNTHETIC_TOWNS
-from ...models.recipes import SYNTHETIC, TrainConfig
+from ...models.presets import DEEP_DISASTER, DEEP_DISASTER_SMALL
+from ...models.recipes import SYNTHETIC
 from ...models.roc import auc
-from ...scenes.errors import Refused, UsageError
+from ...scenes.atomic import write_atomically
+from ...scenes.errors import Refused
+from .backbone import backbone_of, features_of
 from .deep_disaster_picture import draw_map, draw_worst
+from .deep_disaster_settings import GENERIC, PARTS, DeepDisasterConfig
 from .deep_disaster_table import VARIANTS, Areas, DeepDisasterStudied, SeedOutcome, Sifted
-from .oaxaca_features import backbone_of, features_of
 from .paper import Asked, Task
-
-_HEEDED = {"data", "weights", "width", "epochs", "chip", "batch", "lr", "backbone", "encoder", "synthetic"}  # fmt: skip
-"""Settings of trainings that mean something here, too."""
-
-_PARTS = (("train", 0.6), ("validation", 0.15), ("test", 0.25))
-
-_GENERIC = PhotoRecipe((("generic", 910_015), ("other", 910_006)), 60, 20, bare=True)
-"""What a teacher learns from where no other photos are given: towns that are no event."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepDisasterConfig:
-    """What decides the figures. Raises UsageError for unusable values."""
-
-    data: tuple[str, ...] = (SYNTHETIC,)
-    """A folder of photos of events, or "synthetic"; behind it, a folder of any photos to teach from."""
-    synthetic: PhotoRecipe = field(
-        default_factory=lambda: PhotoRecipe(SYNTHETIC_TOWNS, 160, 60, True, _PARTS)
-    )
-    side: int
-    """Of the photos as teachers and students see them, px; the command line calls it --chip."""
-    width: int
-    """Of the students."""
-    teacher_width: int
-    epochs: int
-    batch: int
-    lr: float
-    backbones: tuple[str, ...]
-    """Models of timm for the supervised rows."""
-    encoder: str | None = None
-    """timm's weights of the one backbone; None begins at random."""
-    backbone_side: int
-    """Of the photos as backbones see them, px."""
-
-    def __post_init__(self) -> None:
-        for name in ("data", "backbones"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.data) not in (1, 2):
-            raise UsageError(
-                f"The study looks at one folder of photos, and at one more to teach from; got "
-                f"{len(self.data)}. Give --data once or twice."
-            )
-        if self.encoder is not None and len(self.backbones) != 1:
-            raise UsageError("--encoder is the weights of one model. Name it with --backbone.")
-        for name in ("side", "width", "teacher_width", "epochs", "batch", "lr", "backbone_side"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
-
-    def decisive(self) -> dict[str, Any]:
-        """All of it, as plain values; of synthetic photos only where they are looked at."""
-        values = asdict(self)
-        if self.data[0] != SYNTHETIC:
-            del values["synthetic"]
-        return values
-
-    def photos(self, folder: Path, side: int) -> PhotoSet:
-        """The labelled photos of events, with parts; synthetic ones are cut into a folder."""
-        source = self.data[0]
-        root = synthetic_photos(folder, self.synthetic) if source == SYNTHETIC else source
-        photos = open_photos(root, side).labelled
-        if not any(photo.split for photo in photos.photos):
-            photos = hash_split(photos, validation=10, test=20)
-        return photos.subset([i for i, photo in enumerate(photos.photos) if photo.town])
-
-    def generic(self, folder: Path) -> PhotoSet:
-        """The photos that a teacher learns from."""
-        named = self.data[1] if len(self.data) == 2 else SYNTHETIC
-        root = synthetic_photos(folder, _GENERIC) if named == SYNTHETIC else named
-        return open_photos(root, self.side)
-
-    def training(self, out: Path, seed: int, **changes: Any) -> AdversarialConfig:
-        """Of a teacher or a student."""
-        common = {name: getattr(self, name) for name in ("side", "epochs", "batch", "lr")}
-        return AdversarialConfig(**{**common, "out": str(out), "seed": seed, **changes})
-
-    def student(self, variant: str, out: Path, seed: int, teacher: Path) -> AdversarialConfig:
-        """Of a student, or of what stands in its place."""
-        changes: dict[str, Any] = {"width": self.width, "teacher_width": self.teacher_width}
-        changes |= VARIANTS[variant].settings
-        if changes.pop("equal", False):
-            changes["width"] = self.teacher_width
-        if changes.get("structure", "distilled") == "distilled":
-            changes["teacher"] = str(teacher)
-        return self.training(out, seed, **changes)
+from .photo_settings import foreign, renamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,17 +46,29 @@ class Sifting(Task):
     def carry_out(self) -> dict[str, Any]:
         """Compare all photos with each other."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        photos = self.config.photos(self.folder.parent, self.config.side)
+        config, root = self.config, self.folder.parent
+        opened, lessons = config.opened(root, config.side), config.lessons(root)
+        photos = config.usable(opened)
         twins = near_duplicates(photos)
-        leaks = [(photos.photos[t.first].path.name, photos.photos[t.second].path.name) for t in twins if t.leak]  # fmt: skip
+        names = [str(photo.path.relative_to(photos.source)) for photo in photos.photos]
         counts = {
             event: {
                 part: [int((~these.labels).sum()), int(these.labels.sum())]
-                for part, these in ((p, photos.town(event).part(p)) for p, _ in _PARTS)
+                for part, these in ((p, photos.town(event).part(p)) for p, _ in PARTS)
             }
             for event in photos.towns
         }
-        return asdict(Sifted(counts, len(photos.unreadable), len(twins), leaks))
+        return asdict(
+            Sifted(
+                counts,
+                len(opened.unreadable),
+                len(opened) - len(photos),
+                len(twins),
+                [(names[t.first], names[t.second]) for t in twins if t.leak],
+                len(lessons),
+                len(lessons.unreadable),
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +105,7 @@ class Trainings(Task):
         self.folder.mkdir(parents=True, exist_ok=True)
         photos = config.photos(root, config.side)
         teaching = config.training(self.folder / "teacher", self.seed, width=config.teacher_width)
-        teacher = train_teacher(teaching, config.generic(root), silence)
+        teacher = train_teacher(teaching, config.lessons(root), silence)
         areas: dict[str, Areas] = {}
         scores: dict[str, dict[str, list[Any]]] = {}
         known: dict[Photo, np.ndarray] = {}
@@ -216,10 +144,15 @@ class Trainings(Task):
         }
 
     def _supervised(self) -> dict[str, Areas]:
-        """Linear layers on features of each backbone; the first one's map is drawn."""
+        """Linear layers on features of each backbone; the first one's map is drawn.
+
+        None where an event has no damage to learn from, as in the layout of the published code.
+        """
         config, root = self.config, self.folder.parent
         photos = config.photos(root, config.backbone_side)
         found: dict[str, Areas] = {}
+        if not all(photos.town(event).part("train").labels.any() for event in photos.towns):
+            return found
         for name in config.backbones:
             network = backbone_of(name, config.backbone_side, config.encoder)
             features = features_of(network, photos, root / "features")[:, 0]
@@ -252,13 +185,15 @@ class Trainings(Task):
 class DeepDisasterStudy:
     """Areas under the ROC curve, of seen events and of others."""
 
-    foreign: ClassVar[frozenset[str]] = frozenset(f.name for f in fields(TrainConfig)) - _HEEDED
+    foreign: ClassVar[frozenset[str]] = foreign("width", "epochs")
     pretrains: ClassVar[bool] = False
     training: ClassVar[Mapping[str, Any]] = {}
     """How settings differ from the paper's."""
 
     def __init__(self, asked: Asked) -> None:
-        given = DEEP_DISASTER | dict(self.training) | _asked(asked.training)
+        given = DEEP_DISASTER | dict(self.training) | renamed(asked.training)
+        if "backbone" in given:
+            given["backbones"] = (given.pop("backbone"),)
         self.config = DeepDisasterConfig(**given)
         self.path = asked.path
         self.tasks = tuple(self._tasks(asked))
@@ -275,30 +210,19 @@ class DeepDisasterStudy:
         for variant in VARIANTS:
             chosen = config.student(variant, self.path, 0, self.path)
             DeepDisaster(chosen.student_width, chosen.teacher_width, side=chosen.side)
-        if len(config.data) == 2 and config.data[1] != SYNTHETIC:
-            config.generic(self.path)
-        if config.data[0] == SYNTHETIC:
-            counts = {"each": int(config.synthetic.intact * _PARTS[0][1])}
+        if config.source == SYNTHETIC:
+            _check_events([name for name, _ in config.synthetic.towns])
+            self._check_count(int(config.synthetic.intact * PARTS[0][1]), "of each town")
+            tested = None
         else:
-            photos = config.photos(self.path, config.side)
-            if len(photos.towns) < 2:
-                raise Refused(
-                    f"Photos from two events or more are needed; found {len(photos.towns)}. Put the "
-                    f"photos of each event into a folder, or change --data."
-                )
-            for event in photos.towns:
-                for part in ("train", "test"):
-                    photos.town(event).part(part).check_classes()
-            counts = {
-                event: int((~photos.town(event).part("train").labels).sum())
-                for event in photos.towns
-            }
-        event = min(counts, key=lambda name: counts[name])
-        if counts[event] < config.batch:
-            raise Refused(
-                f"{counts[event]} photos without damage to train on ({event}) are fewer than a batch "
-                f"of {config.batch}. Give more photos, or a smaller --batch."
+            tested = self._checked_photos()
+        if config.taught == SYNTHETIC:
+            self._check_count(
+                len(GENERIC.towns) * (GENERIC.intact + GENERIC.damaged),
+                "of towns that are no event",
             )
+        else:
+            self._check_lessons(tested)
 
     def studied(
         self, path: Path, facts: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
@@ -308,6 +232,43 @@ class DeepDisasterStudy:
         return DeepDisasterStudied(
             path, facts, Sifted(**sifted), tuple(SeedOutcome(**outcome) for outcome in seeds)
         )
+
+    def _checked_photos(self) -> PhotoSet:
+        """Refuse events that cannot be learnt from and tested on; the photos that are tested on."""
+        photos = self.config.photos(self.path, self.config.side)
+        _check_events(photos.towns)
+        for event in photos.towns:
+            train, test = (photos.town(event).part(part) for part in ("train", "test"))
+            damaged = int(test.labels.sum())
+            if not 0 < damaged < len(test):
+                raise Refused(
+                    f"An event is tested on photos with damage and without; {photos.source} has "
+                    f"{damaged} with and {len(test) - damaged} without in the test part of {event}. "
+                    f"Move some from other parts, or change --data."
+                )
+            self._check_count(int((~train.labels).sum()), f"without damage of {event}")
+        return photos.part("test")
+
+    def _check_lessons(self, tested: PhotoSet | None) -> None:
+        """Refuse too few photos for a teacher, and those that students are tested on."""
+        lessons = self.config.lessons(self.path)
+        self._check_count(len(lessons), f"of {self.config.taught}")
+        if tested is None:
+            return
+        known = {lessons.digest(i) for i in range(len(lessons))}
+        both = [i for i in range(len(tested)) if tested.digest(i) in known]
+        if both:
+            raise Refused(
+                f"Of the photos that are tested on teachers would learn from {len(both)}, such as "
+                f"{tested.photos[both[0]].path}. Give others with the second --data."
+            )
+
+    def _check_count(self, count: int, which: str) -> None:
+        if count < self.config.batch:
+            raise Refused(
+                f"{count} photos {which} to train on are fewer than a batch of "
+                f"{self.config.batch}. Give more photos, or a smaller --batch."
+            )
 
     def _tasks(self, asked: Asked) -> Iterator[Task]:
         yield Sifting("near duplicates", 0, asked.path / "photos", self.config)
@@ -319,6 +280,14 @@ class SmallDeepDisaster(DeepDisasterStudy):
     """The same, small enough for two cores."""
 
     training = DEEP_DISASTER_SMALL
+
+
+def _check_events(events: Sequence[str]) -> None:
+    if len(events) < 2:
+        raise Refused(
+            f"Photos from two events or more are needed; found {len(events)}. Put the photos of each "
+            f"event into a folder, or change --data."
+        )
 
 
 def _areas(photos: PhotoSet, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -341,17 +310,3 @@ def _anomalies(network: DeepDisaster, photos: Images, batch: int) -> np.ndarray:
         images = tensor(np.stack([photos.image(i) for i in some]), device)
         found.append(network.anomaly(images).cpu().numpy())
     return np.concatenate(found)
-
-
-def _asked(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as this study calls them."""
-    if training.get("weights"):
-        raise UsageError("Photos have no share in an epoch. Give --data without =.")
-    given = {name: value for name, value in training.items() if name != "weights"}
-    if "chip" in given:
-        given["side"] = given.pop("chip")
-    if "backbone" in given:
-        given["backbones"] = (given.pop("backbone"),)
-    if given.get("encoder") is not None:
-        given["encoder"] = str(Path(given["encoder"]).absolute())
-    return given

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 from ...models.batches import normalised
 from ...models.grad_cam import grad_cam
 from ...models.inception_window import InceptionWindow
 from ...models.photos.photoset import PhotoSet
+from .sheet import Row, draw_sheet
 
 _EACH = 8
 """Photos of a row."""
-
-_GAP, _LINE = 6, 20
 
 
 def draw_worst(
@@ -34,14 +31,14 @@ def draw_worst(
         ranks = np.argsort(np.argsort(found["scores"])) / max(len(part) - 1, 1)
         for index, (rank, damaged) in enumerate(zip(ranks.tolist(), found["labels"], strict=True)):
             wrong = 1 - rank if damaged else rank
-            ranked.append((wrong, damaged, part.image(index), f"{event} {rank:.2f}"))
-    rows = []
+            ranked.append((wrong, damaged, part.image(index), f"{rank:.2f} {event}"))
+    rows: list[Row] = []
     for title, wanted in (
         ("no damage, highest scores", False), ("damage, lowest scores", True),
     ):  # fmt: skip
         some = sorted((r for r in ranked if r[1] is wanted), key=lambda r: -r[0])[:_EACH]
-        rows.append((title, [(image, name) for _, _, image, name in some]))
-    return _sheet(rows, side)
+        rows.append((title, [(image.transpose(1, 2, 0), name) for _, _, image, name in some]))
+    return draw_sheet(rows, side)
 
 
 def draw_map(network: InceptionWindow, image: np.ndarray, name: str, side: int = 240) -> bytes:
@@ -51,23 +48,5 @@ def draw_map(network: InceptionWindow, image: np.ndarray, name: str, side: int =
     grey = np.repeat((255 * heat).astype(np.uint8)[None], 3, axis=0)
     red = np.array([255, 40, 0])[:, None, None]
     over = (image * (1 - 0.6 * heat) + red * (0.6 * heat)).astype(np.uint8)
-    return _sheet([(name, [(image, "photo"), (grey, "Grad-CAM"), (over, "both")])], side)
-
-
-def _sheet(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], side: int) -> bytes:
-    font = ImageFont.load_default(13)
-    columns = max(len(pictures) for _, pictures in rows)
-    height = side + 2 * _LINE + _GAP
-    sheet = Image.new("RGB", (columns * (side + _GAP) + _GAP, len(rows) * height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, (title, pictures) in enumerate(rows):
-        top = row * height
-        pen.text((_GAP, top + 3), title[:60], fill="black", font=font)
-        for column, (image, name) in enumerate(pictures):
-            left = _GAP + column * (side + _GAP)
-            scaled = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            sheet.paste(scaled.resize((side, side), Image.Resampling.BILINEAR), (left, top + _LINE))
-            pen.text((left, top + _LINE + side + 2), name[:20], fill="black", font=font)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    pictures = [(image, "photo"), (grey, "Grad-CAM"), (over, "both")]
+    return draw_sheet([(name, [(x.transpose(1, 2, 0), what) for x, what in pictures])], side)

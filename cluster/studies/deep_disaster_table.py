@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ...models.published import DAD_EQUAL_WIDTH, DAD_EVENTS, DAD_TABLE_III
+from ...models.recipes import SYNTHETIC
 from .page import picture, render, shown
 from .spread import Spread
 
@@ -49,10 +50,15 @@ class Sifted:
     counts: Mapping[str, Mapping[str, Sequence[int]]]
     """By event and part: photos without damage and with."""
     unreadable: int
+    passed_over: int
+    """Photos that were left out, as they have no label, are of no event, or belong to no part."""
     twins: int
     """Pairs of photos that are nearly the same."""
     leaks: Sequence[Sequence[str]]
-    """Those that lie in different parts, by the names of their files."""
+    """Those that lie in different parts, by their paths within the folder."""
+    lessons: int
+    """Photos that teachers learn from."""
+    unreadable_lessons: int
 
 
 @dataclass(frozen=True)
@@ -134,13 +140,11 @@ class DeepDisasterStudied:
     def page(self) -> str:
         """Our table with the published one, what differs, pictures."""
         settings = self.facts["settings"]
-        encoder = Path(settings["encoder"] or "").name
         return render(
             "study-deep-disaster.html.j2",
             study=self,
-            settings=shown(settings) | {"encoder": encoder or None},
-            encoder=encoder,
-            taught=Path(settings["data"][1]).name if len(settings["data"]) > 1 else "",
+            settings=shown(settings),
+            taught=Path(settings["data"][-1]).name if len(settings["data"]) > 1 else SYNTHETIC,
             first=Path(settings["data"][0]).name,
             published=DAD_TABLE_III,
             published_events=DAD_EVENTS,

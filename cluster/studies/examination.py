@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...kernels.methods import choose_device
-from ...models.checkpoint import load, write_atomically
+from ...models.checkpoint import load
 from ...models.chips.chip import Chips
 from ...models.damage_net import DamageNet
 from ...models.evaluation import Evaluation, evaluate_chips
 from ...models.panels import panels_of
 from ...models.recipes import TrainConfig
 from ...models.sources import Exam, source_parts
+from ...scenes.atomic import write_atomically
 
 
 def held_out(config: TrainConfig) -> list[Chips]:

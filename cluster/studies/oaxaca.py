@@ -7,7 +7,7 @@ all classifiers on features that are computed once, and tests them on a town the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,32 +17,23 @@ from ...models.embedding import embedded
 from ...models.heads import Fitter, Forest, LinearSVM, Logistic, Softmax
 from ...models.image_features import FEATURES, channel_moments, described
 from ...models.learning_curve import learning_curve
-from ...models.photos.open import open_photos
 from ...models.photos.photoset import PhotoSet
-from ...models.photos.synthetic import PhotoRecipe, synthetic_photos
-from ...models.presets import OAXACA, OAXACA_SMALL, SYNTHETIC_TOWNS
-from ...models.recipes import SYNTHETIC, TrainConfig
+from ...models.presets import OAXACA, OAXACA_SMALL
+from ...models.recipes import SYNTHETIC
 from ...models.town_split import TownSplit, draw, held_out, permuted
 from ...scenes.errors import Refused, UsageError
-from .oaxaca_features import backbone_of, features_of
+from .backbone import backbone_of, features_of
 from .oaxaca_table import METHODS, OaxacaStudied, Permutation, Plane, SeedOutcome
 from .paper import Asked, Task
-
-_HEEDED = {"data", "weights", "backbone", "encoder", "chip", "steps", "batch", "lr", "synthetic"}
-"""Settings of trainings that mean something here, too."""
+from .photo_settings import PhotoSettings, foreign, renamed
 
 
 @dataclass(frozen=True, kw_only=True)
-class OaxacaConfig:
+class OaxacaConfig(PhotoSettings):
     """What decides the figures. Raises UsageError for unusable values."""
 
-    data: tuple[str, ...] = (SYNTHETIC,)
-    """One folder of photos in towns, see `open_photos`, or "synthetic"."""
-    synthetic: PhotoRecipe = field(default_factory=lambda: PhotoRecipe(SYNTHETIC_TOWNS))
     backbone: str
     """A model of timm."""
-    encoder: str | None = None
-    """timm's weights of it; None begins at random."""
     side: int
     """Of the photos as the backbone sees them, px; the command line calls it --chip."""
     steps: int
@@ -57,32 +48,11 @@ class OaxacaConfig:
     """Photos of each class that are tested on."""
 
     def __post_init__(self) -> None:
-        for name in ("data", "sizes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.synthetic, Mapping):
-            object.__setattr__(self, "synthetic", PhotoRecipe(**self.synthetic))
-        if len(self.data) != 1:
-            raise UsageError(
-                f"The study looks at one folder of photos; got {len(self.data)}. Give --data once."
-            )
-        for name in ("side", "steps", "batch", "lr", "trees", "test_size"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be positive; got {getattr(self, name)}.")
-        if not self.sizes or min(self.sizes) < 4:
-            raise UsageError(f"Sizes are of 4 photos or more; got {list(self.sizes)}.")
-
-    def decisive(self) -> dict[str, Any]:
-        """All of it, as plain values; of synthetic photos only where they are looked at."""
-        values = asdict(self)
-        if self.data != (SYNTHETIC,):
-            del values["synthetic"]
-        return values
-
-    def photos(self, folder: Path) -> PhotoSet:
-        """All labelled photos; synthetic ones are cut into a folder."""
-        (source,) = self.data
-        root = synthetic_photos(folder, self.synthetic) if source == SYNTHETIC else source
-        return open_photos(root, self.side).labelled
+        super().__post_init__()
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        # Half of the photos show damage.
+        if not self.sizes or min(self.sizes) < 4 or any(size % 2 for size in self.sizes):
+            raise UsageError(f"Sizes are even numbers of 4 photos or more; got {list(self.sizes)}.")
 
     def fitters(self) -> dict[str, Callable[[int], Fitter]]:
         """How each method fits a classifier, from a seed."""
@@ -106,7 +76,8 @@ class Embedding(Task):
     def carry_out(self) -> dict[str, Any]:
         """Embed the means and deviations of bands, as the paper does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        photos = self.config.photos(self.folder.parent)
+        opened = self.config.opened(self.folder.parent, self.config.side)
+        photos = self.config.usable(opened)
         points = embedded(described(photos, channel_moments))
         towns = photos.towns
         return asdict(
@@ -115,7 +86,8 @@ class Embedding(Task):
                 points.tolist(),
                 [towns.index(photo.town) for photo in photos.photos],
                 photos.labels.tolist(),
-                len(photos.unreadable),
+                len(opened.unreadable),
+                len(opened) - len(photos),
             )
         )
 
@@ -130,7 +102,7 @@ class Classifiers(Task):
         """Train and test each method on two towns and one, and the paper's in all six ways."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.config
-        photos = config.photos(self.folder.parent)
+        photos = config.photos(self.folder.parent, config.side)
         network = backbone_of(config.backbone, config.side, config.encoder)
         features = features_of(network, photos, self.folder.parent / "features")
         plain = {name: described(photos, way)[:, None] for name, way in FEATURES.items()}
@@ -174,13 +146,13 @@ class Classifiers(Task):
 class Oaxaca:
     """Curves over few photos, all classifiers beside each other, a threshold, and a plane."""
 
-    foreign: ClassVar[frozenset[str]] = frozenset(f.name for f in fields(TrainConfig)) - _HEEDED
+    foreign: ClassVar[frozenset[str]] = foreign("steps")
     pretrains: ClassVar[bool] = False
     training: ClassVar[Mapping[str, Any]] = {}
     """How settings differ from the paper's."""
 
     def __init__(self, asked: Asked) -> None:
-        self.config = OaxacaConfig(**(OAXACA | dict(self.training) | _asked(asked.training)))
+        self.config = OaxacaConfig(**(OAXACA | dict(self.training) | renamed(asked.training)))
         self.path = asked.path
         self.tasks = tuple(self._tasks(asked))
 
@@ -192,14 +164,14 @@ class Oaxaca:
         """Refuse a backbone that does not fit, and towns with too few photos."""
         config = self.config
         backbone_of(config.backbone, config.side, config.encoder)
-        if config.data == (SYNTHETIC,):
-            towns = [name for name, _ in config.synthetic.towns]
-            permuted(towns)
-            least, most = config.synthetic.damaged, max(*config.sizes, 2 * config.test_size) // 2
-            if min(least, config.synthetic.intact) < most:
+        if config.source == SYNTHETIC:
+            permuted([name for name, _ in config.synthetic.towns])
+            most = max(*config.sizes, 2 * config.test_size) // 2
+            least = min(config.synthetic.damaged, config.synthetic.intact)
+            if least < most:
                 raise Refused(f"{most} synthetic photos of each class are needed; got {least}.")
             return
-        photos = config.photos(self.path)
+        photos = config.photos(self.path, config.side)
         for split in (*permuted(photos.towns), *held_out(photos.towns)):
             draw(photos, split, max(config.sizes) // 2, 0, config.test_size)
 
@@ -222,15 +194,3 @@ class SmallOaxaca(Oaxaca):
     """The same, small enough for two cores."""
 
     training = OAXACA_SMALL
-
-
-def _asked(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as this study calls them."""
-    if training.get("weights"):
-        raise UsageError("Photos of one folder have no share in an epoch. Give --data without =.")
-    given = {name: value for name, value in training.items() if name != "weights"}
-    if "chip" in given:
-        given["side"] = given.pop("chip")
-    if given.get("encoder") is not None:
-        given["encoder"] = str(Path(given["encoder"]).absolute())
-    return given

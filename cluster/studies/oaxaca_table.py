@@ -43,6 +43,8 @@ class Plane:
     damaged: Sequence[bool]
     unreadable: int
     """Photos that were left out."""
+    passed_over: int
+    """Others that were, as they have no label or are of no town."""
 
     @property
     def counts(self) -> list[tuple[str, int, int]]:
@@ -190,25 +192,23 @@ class OaxacaStudied:
     def text(self) -> str:
         """The tables and where the report is, for the command line."""
         head = "".join(f"{f'{size} photos':>16}" for size in self.sizes)
-        lines = [f"{'accuracy, percent':<44}{head}"]
+        lines = [f"{'accuracy, percent':<52}{head}"]
         for code, spread in self.permuted.items():
-            lines.append(f"{f'one town: {code}':<44}{self._row(spread)}")
+            lines.append(f"{f'one town: {code}':<52}{self._row(spread)}")
         mean = "".join(f"{100 * fmean(x):>16.2f}" for x in zip(*PUBLISHED.values(), strict=True))
         if tuple(self.sizes) == SIZES:
-            lines.append(f"{'published: mean of the six':<44}{mean}")
+            lines.append(f"{'published: mean of the six':<52}{mean}")
         for method, found in self.methods().items():
-            lines.append(f"{f'two towns: {METHODS[method]}':<44}{self._row(found['all'])}")
+            lines.append(f"{f'two towns: {METHODS[method]}':<52}{self._row(found['all'])}")
         return "\n".join([*lines, f"report     {self.path / 'study.html'}"])
 
     def page(self) -> str:
         """Our tables with the published figures, what differs, curves and the plane."""
         last = str(max(self.sizes))
-        encoder = Path(self.facts["settings"]["encoder"] or "").name
         return render(
             "study-oaxaca.html.j2",
             study=self,
-            settings=shown(self.facts["settings"]) | {"encoder": encoder or None},
-            encoder=encoder,
+            settings=shown(self.facts["settings"]),
             published=PUBLISHED,
             published_sizes=SIZES,
             published_mean=[fmean(x) for x in zip(*PUBLISHED.values(), strict=True)],

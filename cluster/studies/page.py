@@ -9,15 +9,17 @@ from typing import Any
 
 import jinja2
 
+from ..gallery.rows import plain
+
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template; what comes from outside is escaped."""
+    """Fill a template; what comes from outside is escaped, and can be written whatever it is."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True
     )
-    return environment.get_template(template).render(**values)
+    return plain(environment.get_template(template).render(**values))
 
 
 def shown(settings: Mapping[str, Any]) -> dict[str, Any]:

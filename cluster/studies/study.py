@@ -12,7 +12,7 @@ from typing import Any
 
 from distributed import Client
 
-from ...models.checkpoint import write_atomically
+from ...scenes.atomic import write_atomically
 from ...scenes.errors import AftermapError, Refused, UsageError
 from ..client import connected
 from ..experiment import begin, check_folder, plain, seen_by_all

@@ -99,8 +99,6 @@ class XView2:
 
     def _tasks(self, asked: Asked) -> Iterator[Training]:
         given = {**self.training, **asked.training}
-        if "encoder" in given:
-            given["encoder"] = str(Path(given["encoder"]).absolute())
         for seed in range(asked.seeds):
             for row in ROWS:
                 folder = asked.path / f"{row.name}-{seed}"

@@ -34,19 +34,27 @@ def is_photo(path: Path) -> bool:
 def read_photo(path: Path, side: int) -> np.ndarray:
     """The middle of a photo, uint8 (3, side, side).
 
-    The photo is turned as its EXIF data say; its shorter side becomes `side` by antialiased bilinear
-    resampling, and what the longer one has more is cut off on both ends. Of files of several images
-    the first counts; values of 16 bits are scaled to 8. What is transparent becomes black; colour
-    profiles are passed over. Raises Refused, naming the file and what is wrong with it.
+    The shorter side of `open_photo`'s image becomes `side` by antialiased bilinear resampling, and what
+    the longer one has more is cut off on both ends. Raises what `open_photo` raises.
+    """
+    return squared(open_photo(path), side)
+
+
+def open_photo(path: Path) -> Image.Image:
+    """A photo, decoded: RGB of 8 bits.
+
+    It is turned as its EXIF data say. Of files of several images the first counts; values of 16 bits
+    are scaled to 8. What is transparent becomes black; colour profiles are passed over. Raises
+    Refused, naming the file and what is wrong with it.
     """
     try:
         _check_file(path)
         deep = _deep(path)
         if deep is not None:
-            return squared(deep, side)
+            return deep
         with Image.open(path, formats=_FORMATS) as image:
             _check_size(*image.size)
-            return squared(_coloured(_upright(image)), side)
+            return _coloured(_upright(image))
     # Decoders of malformed files raise whatever they stumble over.
     except Exception as error:
         told = str(error) or type(error).__name__

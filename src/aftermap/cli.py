@@ -146,13 +146,18 @@ def assess(
 
 
 @app.command(
-    epilog="Examples:\n\naftermap plan before.tif after.tif --memory 4GiB\n\naftermap plan region.toml"
+    epilog="Examples:\n\naftermap plan before.tif after.tif --memory 4GiB\n\n"
+    "aftermap plan before.tif after.tif --method deep-disaster --fit before\n\n"
+    "aftermap plan region.toml"
 )
 def plan(
     images: Images,
     out: Out = Path("run"),
     method: Method = DEFAULT,
     weights: Weights = None,
+    fit: Fit = None,
+    teacher: Teacher = None,
+    contamination: Contamination = 0.05,
     footprints: Footprints = None,
     aoi: Aoi = None,
     bbox: Bbox = None,
@@ -321,14 +326,19 @@ def submit(
 @app.command(epilog="Examples:\n\naftermap status run\n\naftermap status region.toml --watch")
 def status(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a run or region, or a region file.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder of a run, region, training, gallery, set of chips, search or study, or a region "
+            "file.",
+        ),
     ],
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every 5 seconds, until nothing runs any more.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say how far a run or a region is, who works on it, and what was set aside; reads only."""
+    """Say how far the work in a folder is, who works on it, and what was set aside; reads only."""
     from aftermap.cluster.status import run_status
 
     run_status(run, as_json, watch)

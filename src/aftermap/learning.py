@@ -139,6 +139,52 @@ def train(
     form: Annotated[
         str | None, typer.Option(help="Of deep-disaster: paper (default) or code (as published).")
     ] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            help="Of deep-disaster: distilled (default with --teacher), together (default without), or "
+            "student or teacher alone."
+        ),
+    ] = None,
+    hints: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of deep-disaster: where the student is compared, image, latent (both by default) or "
+            "bottleneck; give it once for each."
+        ),
+    ] = None,
+    selection: Annotated[
+        str | None,
+        typer.Option(
+            help="Of deep-disaster: the epoch that is kept, last (default) or auc (of held-out photos)."
+        ),
+    ] = None,
+    search_omega: Annotated[
+        bool | None,
+        typer.Option(
+            "--search-omega", help="Of deep-disaster: weigh the score's terms by held-out photos."
+        ),
+    ] = None,
+    balanced: Annotated[
+        bool | None,
+        typer.Option(
+            "--balanced",
+            help="Of deep-disaster: divide each term of the score by its spread over undamaged photos.",
+        ),
+    ] = None,
+    contamination: Annotated[
+        float | None,
+        typer.Option(
+            help="Of deep-disaster: share of undamaged photos above the threshold. Default: 0.05."
+        ),
+    ] = None,
+    batch_statistics: Annotated[
+        bool | None,
+        typer.Option(
+            "--batch-statistics",
+            help="Of deep-disaster: score by the statistics of a batch, as the published code did.",
+        ),
+    ] = None,
     bundled: Annotated[
         bool, typer.Option("--bundled", help="Train the weights that come with the package.")
     ] = False,

@@ -9,10 +9,8 @@ import io
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
+import warnings
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,7 +31,11 @@ from aftermap.models.inception_window import InceptionWindow
 from aftermap.models.localisation import guided_backpropagation, vanilla_gradient
 from aftermap.models.score_net import ScoreNet
 from aftermap.scenes.errors import NothingToAnalyse, Refused, UsageError
+from chips_made import square, write_chips
+from killed import kill
+from photos_made import put, rubble
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 from rasters import texture, write_raster
 from skimage.transform import resize
 from sklearn.metrics import confusion_matrix, roc_auc_score
@@ -43,16 +45,6 @@ from aftermap.cli import app
 
 SIDE = 32
 BITING = '=HYPERLINK("x") <script>alert(1)</script> & "quoted".png'
-
-
-def rubble(side: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (3, side, side)).astype(np.uint8)
-
-
-def put(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(path)
-    return path
 
 
 def card_for(network: ScoreNet, method: str, threshold: float, mean: float, std: float) -> Card:
@@ -303,6 +295,38 @@ def test_what_does_not_fit_is_told(
     assert len(table(tmp_path / "out")) == done.photos + 1
 
 
+def test_chips_are_photos_of_what_lies_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, labels and maps are of the images after, and nothing is said of missing coordinates."""
+    middle = square(48, np.s_[8:32], np.s_[8:32])
+    chips = write_chips(tmp_path / "chips", [middle * (number % 2) for number in range(24)])
+
+    def laid(*given: np.ndarray) -> np.ndarray:
+        warnings.warn(
+            "as one thread reads, another stops to silence", NotGeoreferencedWarning, stacklevel=1
+        )
+        return overlaid(*given)
+
+    monkeypatch.setattr(gallery_pictures, "overlaid", laid)
+    weights = student(tmp_path, threshold=1e-3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        done = gallery(chips, weights, tmp_path / "out", device="cpu")
+    assert not [str(w.message) for w in said if w.category is NotGeoreferencedWarning]
+    rows = table(tmp_path / "out")
+    for name in ("06", "07"):
+        small = Image.open(chips / "post" / f"{name}.png").resize(
+            (SIDE, SIDE), Image.Resampling.BILINEAR
+        )
+        small.save(tmp_path / f"{name}.png")
+        (score,) = by_hand(weights, [tmp_path / f"{name}.png"])
+        assert float(rows[name]["score"]) == pytest.approx(score, rel=1e-4)
+    labels = {name: row["label"] for name, row in rows.items()}
+    assert labels == {f"{n:02d}": "damage" if n % 2 else "no damage" for n in range(24)}
+    assert (done.photos, done.mapped, done.code) == (24, 24, 0)
+
+
 def test_batch_statistics_are_those_of_the_batch(photos: Path, tmp_path: Path) -> None:
     weights = student(tmp_path, batch_statistics=True, threshold=1e-3)
     gallery(photos, weights, tmp_path / "out", device="cpu")
@@ -367,17 +391,11 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     weights = student(tmp_path, width=16, teacher_width=24, side=64)
     words = ["assess", tmp_path / "p", "-o", tmp_path / "killed", "--method", "deep-disaster"]
     words += ["--weights", weights, "--maps", "none", "--device", "cpu"]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aftermap", *map(str, words)], env=os.environ | threads,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    scores, ends = tmp_path / "killed" / "scores", time.monotonic() + 60
-    while len(list(scores.glob("[!.]*.csv"))) < 2 and time.monotonic() < ends:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    scores = tmp_path / "killed" / "scores"
+    kill(
+        [sys.executable, "-m", "aftermap", *map(str, words)],
+        lambda: len(list(scores.glob("[!.]*.csv"))) >= 2,
+    )
     kept = {file: file.stat().st_mtime_ns for file in scores.glob("[!.]*.csv")}
     assert 2 <= len(kept) < 9
     assert not (tmp_path / "killed" / "photos.csv").exists()

@@ -26,7 +26,8 @@ from rasters import texture, write_raster
 SIDE = 32
 UNTOLD = dict.fromkeys(
     ("preset", "size", "width", "stem", "backbone", "classes", "validation", "epochs", "steps", "chip",
-     "batch", "lr", "encoder", "head", "turns", "false_alarms", "teacher", "form"),
+     "batch", "lr", "encoder", "head", "turns", "false_alarms", "teacher", "form", "structure", "hints", "selection",
+     "search_omega", "contamination", "batch_statistics"),
 )  # fmt: skip
 
 
@@ -214,6 +215,39 @@ def test_other_photos_of_the_same_name_are_another_training(photos: Path, tmp_pa
         run_train(arguments("deep-disaster", tmp_path / "two" / "event", tmp_path / "w", **small))
 
 
+def test_what_the_paper_varies_can_be_asked_for(photos: Path, tmp_path: Path) -> None:
+    varied = {
+        "structure": "student", "hints": ["bottleneck"], "selection": "auc", "search_omega": True,
+        "contamination": 0.2, "batch_statistics": True,
+    }  # fmt: skip
+    run_train(
+        arguments("deep-disaster", photos, tmp_path / "w", epochs=1, batch=16, width=4, **varied)
+    )
+    card = read_card(tmp_path / "w" / "deep-disaster.safetensors")
+    assert card.options["scored"] == "student"
+    assert card.options["hints"] == ["bottleneck"]
+    assert card.options["batch_statistics"] is True
+    assert sum(card.options["omega"]) == pytest.approx(1)
+
+
+def test_a_teacher_learns_from_what_is_not_kept_for_tests(photos: Path, tmp_path: Path) -> None:
+    small = {"epochs": 1, "batch": 16, "width": 4}
+    run_train(arguments("skip-ganomaly", photos, tmp_path / "w", **small))
+    with safetensors.safe_open(tmp_path / "w" / "state.safetensors", "np") as opened:
+        assert json.loads(opened.metadata()["aftermap"])["config"]["used"] == 80
+    with pytest.raises(UsageError, match="Leave out --validation"):
+        run_train(
+            arguments("skip-ganomaly", photos, tmp_path / "v", validation=str(photos), **small)
+        )
+
+
+@pytest.mark.parametrize("setting", ["hints", "structure", "search_omega", "contamination"])
+def test_settings_for_photos_are_refused_elsewhere(tmp_path: Path, setting: str) -> None:
+    asked = arguments("fc-ef", tmp_path, tmp_path / "w", **{setting: "x"})
+    with pytest.raises(UsageError, match=f"--{setting.replace('_', '-')} means nothing to fc-ef"):
+        run_train(asked)
+
+
 def test_what_makes_no_sense(
     photos: Path, scene: tuple[Path, Path, list[shapely.Polygon]], tmp_path: Path
 ) -> None:
@@ -236,6 +270,6 @@ def test_what_makes_no_sense(
         run_train(arguments("inception-window", photos, tmp_path / "w", seed=-1))
     with pytest.raises(UsageError, match="give PRE and POST"):
         assess(None, post, tmp_path / "run", "deep-disaster", fit="before")
-    with pytest.raises(UsageError, match="--gazetteer gives addresses"):
+    with pytest.raises(UsageError, match="--gazetteer means nothing to difference"):
         assess(pre, post, tmp_path / "run", "difference", gazetteer=tmp_path / "names.gpkg")
     assert not (tmp_path / "run").exists()

@@ -384,13 +384,13 @@ def test_what_only_the_run_itself_notices_is_told_and_started_over_with_fresh(
 ) -> None:
     scene = copied.parent / "out" / "scenes" / "z36-b"
     record = json.loads((scene / "run.json").read_text())
-    record["facts"]["options"]["min_area_m2"] = 99
+    record["facts"]["options"]["match_colour"] = True
     (scene / "run.json").write_text(json.dumps(record | {"state": "running"}))
     state = scene.with_suffix(".json")
     state.write_text(state.read_text().replace('"state": "done"', '"state": "running"'))
     run = run_region(copied, client=threads)
     assert dict(run.counts) == {"done": 3, "failed": 1}
-    assert "options.min_area_m2: was 99, now 15" in run.record["scenes"]["z36-b"]["reason"]
+    assert "options.match_colour: was true, now false" in run.record["scenes"]["z36-b"]["reason"]
     run = run_region(copied, client=threads, fresh=True)
     assert run.exit_code == 0
     assert digests(run.path) == digests(reference.path)

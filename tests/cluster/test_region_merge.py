@@ -177,7 +177,7 @@ def test_cut_at_random_the_town_is_the_whole_town(tmp_path: Path, seed: int) -> 
     whole = seen_in(labels, (0, 0, SIDE, SIDE), "whole")
     assert len(rows) == len(whole)
     assert rows["building_id"].is_unique
-    assert list(rows.columns) == list(wanted_columns("buildings"))
+    assert list(rows.columns) == list(wanted_columns(BUILDING_COLUMNS))
     ours = {shapely.to_wkb(shapely.normalize(shape)) for shape in rows.geometry}
     theirs = {shapely.to_wkb(shapely.normalize(shape)) for shape in whole.geometry}
     assert ours == theirs
@@ -320,5 +320,5 @@ def test_a_scene_in_which_nothing_was_found_has_results_all_the_same(tmp_path: P
 def test_no_scene_at_all_gives_empty_tables(tmp_path: Path) -> None:
     rows, known = merged(region(tmp_path), [])
     assert len(rows) == 0
-    assert list(rows.columns) == list(wanted_columns("buildings"))
+    assert list(rows.columns) == list(wanted_columns(BUILDING_COLUMNS))
     assert known.facts()["buildings"]["total"] == 0

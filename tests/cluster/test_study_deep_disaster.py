@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from aftermap.cluster.studies.deep_disaster import DeepDisasterStudy, SmallDeepDisaster
 from aftermap.cluster.studies.deep_disaster_table import VARIANTS, DeepDisasterStudied, summary
 from aftermap.cluster.studies.paper import Asked
-from aftermap.cluster.studies.study import study
+from aftermap.cluster.studies.sheet import draw_sheet
 from aftermap.models.adversarial import train_student
 from aftermap.models.checkpoint import load
 from aftermap.models.deep_disaster import DeepDisaster
@@ -24,11 +25,16 @@ from aftermap.models.photos.open import open_photos
 from aftermap.models.photos.photoset import PhotoSet
 from aftermap.models.published import DAD_EVENTS, DAD_TABLE_III
 from aftermap.scenes.errors import Refused, UsageError
+from photos_made import put, rubble
 from PIL import Image
 from rasters import texture
 from sklearn.metrics import roc_auc_score
+from studies import carried_out, killed, refused
 
-EVENTS = ("matthew", "nepal <eq>")
+FOLDERS = ("matthew", os.fsdecode(b"nepal <eq\xe9>"))
+EVENTS = ("matthew", "nepal <eq\ufffd>")
+"""As they are called: the second one's folder has a name that is no text."""
+
 SIDE = 16
 
 
@@ -36,28 +42,28 @@ SIDE = 16
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Smooth ground of two events; damage is hard noise."""
     root = tmp_path_factory.mktemp("secret") / "dad"
-    for place, event in enumerate(EVENTS):
+    for place, event in enumerate(FOLDERS):
         for number in range(24):
             part = ("train", "val", "test")[0 if number < 12 else 1 if number < 16 else 2]
             for damaged in (False, True):
                 seed = 1000 * place + 10 * number + damaged
-                pixels = texture(SIDE, SIDE, seed)
-                if damaged:
-                    pixels = np.random.default_rng(seed).integers(0, 256, pixels.shape)
+                pixels = rubble(SIDE, seed) if damaged else texture(SIDE, SIDE, seed)
                 folder = root / event / part / ("damage" if damaged else "no_damage")
-                folder.mkdir(parents=True, exist_ok=True)
-                image = Image.fromarray(pixels.astype(np.uint8).transpose(1, 2, 0))
-                image.save(folder / f"{number}.png")
+                put(folder / f"{number}.png", pixels)
     # The same photo is learnt from and tested on.
-    copy = root / EVENTS[0] / "test" / "no_damage" / "again.png"
-    copy.write_bytes((root / EVENTS[0] / "train" / "no_damage" / "0.png").read_bytes())
+    copy = root / "matthew" / "test" / "no_damage" / "again.png"
+    copy.write_bytes((root / "matthew" / "train" / "no_damage" / "0.png").read_bytes())
+    # Of no event, without a label, of no part.
+    for name in ("damage/a.png", "matthew/train/b.png", "matthew/damage/c.png"):
+        put(root / name, texture(SIDE, SIDE, 7))
+    (root / FOLDERS[1] / "train" / "broken.png").write_bytes(b"none")
     return root
 
 
 def settings(photos: Path) -> dict[str, Any]:
     return {
-        "data": (str(photos), str(photos / EVENTS[1] / "train")), "side": SIDE, "width": 2,
-        "teacher_width": 4, "epochs": 1, "batch": 6, "lr": 2e-3, "backbone": "test_byobnet",
+        "data": (str(photos), str(photos / FOLDERS[1] / "train")), "side": SIDE, "width": 2,
+        "teacher_width": 4, "epochs": 2, "batch": 6, "lr": 2e-3, "backbone": "test_byobnet",
         "backbone_side": 32,
     }  # fmt: skip
 
@@ -65,7 +71,7 @@ def settings(photos: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def done(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> DeepDisasterStudied:
     out = tmp_path_factory.mktemp("study")
-    found = study("deep-disaster", out, 1, settings(photos), cluster="threads", workers=1)
+    found = carried_out("deep-disaster", out, settings(photos))
     assert isinstance(found, DeepDisasterStudied)
     return found
 
@@ -88,7 +94,7 @@ def test_areas_are_scikit_learn_s(done: DeepDisasterStudied, photos: Path) -> No
         for place, event in enumerate(EVENTS):
             weights = done.path / "seed-0" / f"{variant}-{place}" / "deep-disaster.safetensors"
             for other in EVENTS:
-                part = pictures.town(other).part("test")
+                part = pictures.town(FOLDERS[EVENTS.index(other)]).part("test")
                 expected = roc_auc_score(part.labels, scores(weights, part))
                 assert seed.areas[variant][event][other] == pytest.approx(expected, abs=0.02)
     for event, found in seed.scores.items():
@@ -138,12 +144,18 @@ def test_the_page(done: DeepDisasterStudied, photos: Path) -> None:
     assert "<eq>" not in page
     assert "fixed random projection" in page
     assert "again.png" in page  # a photo in two parts
-    assert [list(pair) for pair in done.sifted.leaks] == [["again.png", "0.png"]]
+    found = [list(pair) for pair in done.sifted.leaks]
+    assert found == [["matthew/test/no_damage/again.png", "matthew/train/no_damage/0.png"]]
     assert done.sifted.counts[EVENTS[0]] == {
         "train": [12, 12],
         "validation": [4, 4],
         "test": [9, 8],
     }
+    sifted = done.sifted
+    assert (sifted.passed_over, sifted.unreadable) == (3, 1)
+    assert (sifted.lessons, sifted.unreadable_lessons) == (24, 1)
+    assert "3 have no label, no event or no part" in page
+    assert "learnt from 24 photos of train (1 more could not be read)" in page
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
     sizes = []
     for content in pictures:
@@ -153,16 +165,20 @@ def test_the_page(done: DeepDisasterStudied, photos: Path) -> None:
     assert "unseen" in done.text()
 
 
-def test_again_only_what_is_missing_is_done(done: DeepDisasterStudied, photos: Path) -> None:
-    """As after a kill: a training half done goes on, those that are done are not begun again."""
-    before = json.loads((done.path / "study.json").read_text())
-    state = done.path / "seed-0" / "paper-0" / "state.safetensors"
-    stamp = state.stat().st_mtime_ns
-    (done.path / "seed-0" / "outcome.json").unlink()
-    (done.path / "seed-0" / "latent-1" / "state.safetensors").unlink()
-    study("deep-disaster", done.path, 1, settings(photos), cluster="threads", workers=1)
-    assert json.loads((done.path / "study.json").read_text()) == before
-    assert state.stat().st_mtime_ns == stamp
+@pytest.mark.slow
+def test_killed_and_run_again(done: DeepDisasterStudied, photos: Path, tmp_path: Path) -> None:
+    """In the middle of a student: it goes on, what was trained before is left, the end is the same."""
+    here = tmp_path / "seed-0"
+    state = here / "paper-1" / "state.safetensors"
+    killed("deep-disaster", tmp_path, settings(photos), state.exists)
+    assert not (here / "outcome.json").exists()
+    assert not (here / "together-0").exists()
+    stamps = {file: file.stat().st_mtime_ns for file in here.rglob("state.safetensors")}
+    assert {file.parent.name for file in stamps} >= {"teacher", "paper-0", "paper-1"}
+    again = carried_out("deep-disaster", tmp_path, settings(photos))
+    assert again.to_dict() == done.to_dict()
+    del stamps[state]  # it may have had an epoch to go
+    assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
 
 
 def test_the_test_part_decides_nothing(
@@ -172,15 +188,45 @@ def test_the_test_part_decides_nothing(
     study_folder = done.path / "seed-0"
     config = DeepDisasterStudy(Asked(tmp_path, 1, settings(photos), {})).config
     teacher = study_folder / "teacher" / "skip-ganomaly.safetensors"
-    own = open_photos(photos, SIDE).town(EVENTS[0])
+    own = open_photos(photos, SIDE).town(FOLDERS[0])
     weights = train_student(
-        config.student("paper", tmp_path / "alone", 0, teacher), own.part("train"), None, silence
+        config.student("paper", tmp_path / "alone", 0, teacher),
+        own.part("train").labelled,
+        None,
+        silence,
     )
     alone, _ = load(weights)
     network, card = load(study_folder / "paper-0" / "deep-disaster.safetensors")
     for name, value in network.state_dict().items():
         assert value.equal(alone.state_dict()[name]), name
     assert card.options["omega"] == [0.4, 0.2, 0.4]
+
+
+def test_photos_in_the_layout_of_the_published_code(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No photo to train on shows damage: students need none, supervised networks would."""
+    for variant in VARIANTS.keys() - {"paper"}:
+        monkeypatch.delitem(VARIANTS, variant)
+    shutil.copytree(photos, tmp_path / "dad")
+    for event in FOLDERS:
+        shutil.rmtree(tmp_path / "dad" / event / "train" / "damage")
+    asked = settings(tmp_path / "dad") | {"epochs": 1}
+    found = carried_out("deep-disaster", tmp_path / "out", asked)
+    assert list(found.to_dict()["rows"]) == [
+        "student of a teacher, as in the paper", "student of a teacher, as in the paper, unseen",
+    ]  # fmt: skip
+    page = (tmp_path / "out" / "study.html").read_text()
+    assert "No supervised network was trained" in page
+    assert page.count("data:image/png") == 1
+
+
+def test_names_on_a_sheet_stay_below_their_pictures() -> None:
+    black = np.zeros((9, 9, 3), np.uint8)
+    with Image.open(io.BytesIO(draw_sheet([("", [(black, "W" * 99), (black, "")])], 60))) as sheet:
+        below = np.asarray(sheet)[82:100].min(axis=(0, 2))
+    assert below[:66].min() < 100
+    assert below[66:].min() == 255
 
 
 def test_what_was_published() -> None:
@@ -207,18 +253,28 @@ def test_settings_are_the_preset_s(tmp_path: Path) -> None:
 def test_what_cannot_be_studied_is_refused_before_anything_is_made(
     photos: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    def refuses(kind: type[Exception], told: str, **changes: object) -> None:
+        refused("deep-disaster", tmp_path / "out", settings(photos) | changes, kind, told)
 
-    def refused(kind: type[Exception], told: str, **changes: object) -> None:
-        with pytest.raises(kind, match=told):
-            study("deep-disaster", out, 1, settings(photos) | changes, cluster="threads", workers=1)
-        assert not out.exists()
-
-    refused(Refused, "There is no folder", data=(str(tmp_path / "none"),))
-    refused(Refused, "two events or more", data=(str(photos / EVENTS[0]),))
-    refused(Refused, "12 photos without damage to train on .* --batch", batch=64)
-    refused(UsageError, "8, 16, 32, 64", side=20)
-    refused(UsageError, "Give --data once or twice", data=("a", "b", "c"))
-    refused(UsageError, "does not heed --size", size="small")
-    with pytest.raises(UsageError, match="Name it with --backbone"):
-        study("deep-disaster", out, 1, {"encoder": "vgg16.safetensors"}, cluster="threads")
+    refuses(Refused, "There is no folder", data=(str(tmp_path / "none"),))
+    refuses(Refused, "two events or more", data=(str(photos / FOLDERS[0]),))
+    refuses(Refused, "12 photos without damage of matthew to train on .* --batch", batch=64)
+    refuses(UsageError, "8, 16, 32, 64", side=20)
+    few = put(tmp_path / "few" / "a.png", rubble(SIDE, 1)).parent
+    refuses(Refused, "1 photos of .*few to train on .* batch of 6", data=(str(photos), str(few)))
+    tested = photos / "matthew" / "test"
+    refuses(Refused, r"learn from 17, such as .*second --data", data=(str(photos), str(tested)))
+    shutil.copytree(photos, tmp_path / "calm")
+    shutil.rmtree(tmp_path / "calm" / "matthew" / "test" / "damage")
+    refuses(
+        Refused, "0 with and 9 without in the test part of matthew", data=(str(tmp_path / "calm"),)
+    )
+    town = {"towns": [["alder", 1]], "intact": 40, "damaged": 4}
+    refuses(Refused, "two events or more", data=("synthetic",), synthetic=town)
+    refuses(UsageError, "3 with. Ask for 4", data=("synthetic",), synthetic=town | {"damaged": 3})
+    towns = town | {"towns": [["alder", 1], ["birch", 2]]}
+    refuses(Refused, "24 photos of each town .* 64", data=("synthetic",), synthetic=towns, batch=64)
+    refuses(UsageError, "Give --data once or twice", data=("a", "b", "c"))
+    refuses(UsageError, "does not heed --size", size="small")
+    asked = {"encoder": "vgg16.safetensors"}
+    refused("deep-disaster", tmp_path / "out", asked, UsageError, "Name it with --backbone")

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from aftermap.cluster.studies.backbone import backbone_of
 from aftermap.cluster.studies.oaxaca import Oaxaca, SmallOaxaca
-from aftermap.cluster.studies.oaxaca_features import backbone_of
 from aftermap.cluster.studies.oaxaca_table import METHODS, OaxacaStudied, Permutation
 from aftermap.cluster.studies.paper import Asked
-from aftermap.cluster.studies.study import study
 from aftermap.models.bottlenecks import Bottlenecks
 from aftermap.models.photos.open import open_photos
 from aftermap.models.photos.synthetic import PhotoRecipe, synthetic_photos
 from aftermap.models.town_split import draw, held_out
 from aftermap.scenes.errors import Refused, UsageError
 from aftermap.scenes.synth import Synth, render
-from PIL import Image
+from photos_made import put
 from rasters import texture
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from studies import carried_out, killed, refused
 
 TOWNS = ("Juchitán", "Santa María <Xadani>", "Unión Hidalgo")
 SIDE = 32
@@ -50,10 +45,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if damaged:
                 pixels += np.random.default_rng(seed).normal(0, 30, pixels.shape)
             folder = root / town / ("damage" if damaged else "no_damage")
-            folder.mkdir(parents=True, exist_ok=True)
-            image = np.clip(pixels, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-            Image.fromarray(image).save(folder / f"{number}.png")
+            put(folder / f"{number}.png", np.clip(pixels, 0, 255).astype(np.uint8))
     (root / TOWNS[0] / "damage" / "broken.png").write_bytes(b"none")
+    for name in ("damage/nowhere.png", f"{TOWNS[1]}/unsorted.png"):
+        put(root / name, texture(SIDE, SIDE, 1))
     return root
 
 
@@ -67,13 +62,14 @@ def settings(photos: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def done(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> OaxacaStudied:
     out = tmp_path_factory.mktemp("study")
-    found = study("oaxaca", out, 2, settings(photos), cluster="threads", workers=1)
+    found = carried_out("oaxaca", out, settings(photos), 2)
     assert isinstance(found, OaxacaStudied)
     return found
 
 
 def test_figures_are_scikit_learn_s(done: OaxacaStudied, photos: Path) -> None:
-    pictures = open_photos(photos, SIDE).labelled
+    every = open_photos(photos, SIDE).labelled
+    pictures = every.replaced([photo for photo in every.photos if photo.town])
     network = backbone_of("test_byobnet", SIDE, None)
     before = sorted((done.path / "features").rglob("*"))
     features = Bottlenecks(done.path / "features", network).of(pictures)[:, 0]
@@ -136,6 +132,7 @@ def test_the_plane_and_its_neighbours(done: OaxacaStudied) -> None:
     assert done.plane.neighbours == pytest.approx((town == town[near]).mean())
     assert done.plane.counts == [(name, 20, 20) for name in TOWNS]
     assert done.plane.unreadable == 1
+    assert done.plane.passed_over == 2
 
 
 def test_the_page(done: OaxacaStudied, photos: Path) -> None:
@@ -143,6 +140,7 @@ def test_the_page(done: OaxacaStudied, photos: Path) -> None:
     assert str(photos.parent) not in page  # it is sent on
     assert "<Xadani>" not in page
     assert "with random weights" in page
+    assert "2 have no label or are of no town" in page
     assert "0.983629" in page
     assert "±" in done.text()
     drawings = re.findall(r"<svg.*?</svg>", page, re.S)
@@ -163,31 +161,17 @@ def test_again_only_what_is_missing_is_done(done: OaxacaStudied, photos: Path) -
     kept = done.path / "seed-0" / "outcome.json"
     stamp = kept.stat().st_mtime_ns
     (done.path / "seed-1" / "outcome.json").unlink()
-    study("oaxaca", done.path, 2, settings(photos), cluster="threads", workers=1)
+    carried_out("oaxaca", done.path, settings(photos), 2)
     assert (done.path / "study.json").read_bytes() == before
     assert kept.stat().st_mtime_ns == stamp
     with pytest.raises(Refused, match=r"another study: .*steps was 20, now 30"):
-        study("oaxaca", done.path, 2, settings(photos) | {"steps": 30}, cluster="threads")
+        carried_out("oaxaca", done.path, settings(photos) | {"steps": 30}, 2)
 
 
 @pytest.mark.slow
 def test_killed_and_run_again(photos: Path, done: OaxacaStudied, tmp_path: Path) -> None:
-    code = (
-        "from aftermap.cluster.studies.study import study\n"
-        f"study('oaxaca', {str(tmp_path)!r}, 2, {settings(photos)!r}, cluster='threads', workers=1)"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
-    try:
-        until = time.monotonic() + 60
-        while not (tmp_path / "plane" / "outcome.json").exists() and time.monotonic() < until:
-            assert process.poll() is None
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (tmp_path / "study.html").exists()
-    again = study("oaxaca", tmp_path, 2, settings(photos), cluster="threads", workers=1)
+    killed("oaxaca", tmp_path, settings(photos), (tmp_path / "plane/outcome.json").exists, 2)
+    again = carried_out("oaxaca", tmp_path, settings(photos), 2)
     assert isinstance(again, OaxacaStudied)
     assert again.permuted == done.permuted
     assert again.methods("auc") == done.methods("auc")
@@ -229,22 +213,40 @@ def test_settings_are_the_preset_s(tmp_path: Path) -> None:
     assert (small.side, small.sizes, small.test_size) == (64, config.sizes, 100)
 
 
+def test_an_encoder_is_told_by_its_content(tmp_path: Path) -> None:
+    """Another one of the same name is another study."""
+    file, found = tmp_path / "secret" / "timm.safetensors", []
+    file.parent.mkdir()
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        found.append(Oaxaca(Asked(tmp_path, 1, {"encoder": str(file)}, {})).settings())
+    assert found[0] == found[2]
+    assert found[0] != found[1]
+    assert found[0]["encoder"] == "timm.safetensors"
+
+
 def test_what_cannot_be_studied_is_refused_before_anything_is_made(
     photos: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    def refuses(kind: type[Exception], told: str, **changes: object) -> None:
+        refused("oaxaca", tmp_path / "out", settings(photos) | changes, kind, told)
 
-    def refused(kind: type[Exception], told: str, **changes: object) -> None:
-        with pytest.raises(kind, match=told):
-            study("oaxaca", out, 1, settings(photos) | changes, cluster="threads", workers=1)
-        assert not out.exists()
-
-    refused(Refused, "There is no folder", data=(str(tmp_path / "none"),))
-    refused(Refused, "from 3 towns or more", data=(str(photos / TOWNS[0]),))
-    refused(Refused, "30 photos without damage are needed", test_size=30)
-    refused(UsageError, "no model 'huge'", backbone="huge")
-    refused(UsageError, "Give --data once", data=("a", "b"))
-    refused(UsageError, "does not heed --epochs, --size", epochs=3, size="small")
-    refused(UsageError, "without =", weights=(1.0,))
-    refused(UsageError, "steps must be positive", steps=0)
-    refused(Refused, "none.safetensors", encoder=str(tmp_path / "none.safetensors"))
+    refuses(Refused, "There is no folder", data=(str(tmp_path / "none"),))
+    refuses(Refused, "from 3 towns or more", data=(str(photos / TOWNS[0]),))
+    refuses(Refused, "30 photos without damage are needed", test_size=30)
+    refuses(UsageError, "no model 'huge'", backbone="huge")
+    refuses(UsageError, "Give --data once", data=("a", "b"))
+    refuses(UsageError, "does not heed --epochs, --size", epochs=3, size="small")
+    refuses(UsageError, "without =", weights=(1.0,))
+    refuses(UsageError, "steps must be positive", steps=0)
+    refuses(UsageError, r"even numbers .* got \[8, 9\]", sizes=(8, 9))
+    many = {"towns": [[name, 1] for name in "abc"], "intact": 7, "damaged": 9}
+    refuses(
+        Refused,
+        "8 synthetic photos of each class are needed; got 7",
+        data=("synthetic",),
+        synthetic=many,
+        sizes=(8,),
+        test_size=8,
+    )
+    refuses(Refused, "none.safetensors", encoder=str(tmp_path / "none.safetensors"))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,6 +31,7 @@ from aftermap.models.state import history
 from aftermap.models.zoo import timm
 from aftermap.scenes.errors import Refused, UsageError
 from chips_made import square, write_chips
+from killed import kill
 
 
 def towns(root: Path, count: int = 24, levels: tuple[int, ...] = (1, 2, 3, 4)) -> Path:
@@ -229,15 +227,8 @@ def test_killed_and_run_again_it_ends_with_the_same_figures(chips: Path, tmp_pat
     assert whole.returncode == 0, whole.stderr
     assert "xView2 score" in whole.stdout
     parts = tmp_path / "parts"
-    killed = subprocess.Popen([*command, str(parts)], start_new_session=True)
-    try:
-        # In the middle of the second network's training.
-        while not (parts / "code-0" / "training" / "state.safetensors").is_file():
-            assert killed.poll() is None
-            time.sleep(0.02)
-    finally:
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
+    # In the middle of the second network's training.
+    kill([*command, str(parts)], (parts / "code-0" / "training" / "state.safetensors").is_file)
     assert not (parts / "code-0" / "outcome.json").exists()
     again = subprocess.run([*command, str(parts)], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

@@ -154,6 +154,8 @@ def test_chips_are_found_from_any_folder(
     """Workers of a cluster may have been started elsewhere."""
     monkeypatch.chdir(chips.parent)
     assert seen_by_all({"data": (chips.name, "synthetic")})["data"] == (str(chips), "synthetic")
+    files = seen_by_all({"encoder": "w.safetensors", "init": None})
+    assert files == {"encoder": str(chips.parent / "w.safetensors"), "init": None}
     done = tune(shared(Path(chips.name)), tmp_path, trials=1, cluster="threads", workers=1)
     monkeypatch.chdir(tmp_path)
     assert tune(shared(chips), tmp_path, trials=1, cluster="threads").trials == done.trials

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from aftermap.kernels.suppression import suppressed
+import shapely.affinity
+from aftermap.kernels.suppression import drops, rivals, suppressed
 from aftermap.scenes.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,41 @@ def test_the_best_of_those_that_overlap(found: list[tuple[int, int, int]], overl
     boxes = np.array([[x, y, x + 20, y + 20] for x, y, _ in found]).reshape(-1, 4)
     scores = np.array([score / 4 for *_, score in found])
     assert suppressed(boxes, scores, overlap).tolist() == plain(boxes, scores, overlap)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=20, unique=True),
+    st.sampled_from([0.0, 0.12, 0.3, 1.0]),
+    st.sampled_from(["iou", "malisiewicz"]),
+)
+def test_what_two_boxes_do_to_each_other(
+    found: list[tuple[int, int]], overlap: float, rule: str
+) -> None:
+    """Pairs of boxes and of polygons by the one rule that chooses between two of them."""
+    boxes = np.array([[x, y, x + 20, y + 20] for x, y in found], float).reshape(-1, 4)
+    every = [(i, j) for i in range(len(boxes)) for j in range(i + 1, len(boxes))]
+    apart = [
+        (i, j) for i, j in every if len(suppressed(boxes[[i, j]], np.zeros(2), overlap, rule)) < 2
+    ]
+    first, second = rivals(boxes, overlap, rule)
+    assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == [
+        (i, j) for i, j in apart if shapely.box(*boxes[i]).intersects(shapely.box(*boxes[j]))
+    ]
+    assert (np.diff(first) >= 0).all()
+    shapes = shapely.box(*boxes.T)
+    one, other = (np.array([pair[k] for pair in every], int) for k in (0, 1))
+    assert [every[k] for k in np.flatnonzero(drops(shapes[one], shapes[other], overlap, rule))] == (
+        apart
+    )
+
+
+def test_a_turned_square_is_measured_as_it_lies() -> None:
+    square = shapely.box(0, 0, 20, 20)
+    turned = shapely.affinity.rotate(square, 45)  # an octagon of 0.8284 of it in common
+    common = 0.8284 / (2 - 0.8284)
+    pair = np.array([square]), np.array([turned])
+    assert drops(*pair, common - 1e-3).tolist() == [True]
+    assert drops(*pair, common + 1e-3).tolist() == [False]
 
 
 def test_neighbours_of_a_scan_are_suppressed_at_a_tenth() -> None:

@@ -320,6 +320,22 @@ def test_weights_are_sought_and_the_threshold_follows(teacher: str, tmp_path: Pa
     assert (scores[40:] > 0.5).mean() == pytest.approx(0.25)
 
 
+def test_balanced_terms_count_by_how_unusual_they_are(teacher: str, tmp_path: Path) -> None:
+    images = waves(48)
+    asked = config(tmp_path, teacher=teacher, epochs=1, balanced=True, omega=(0.5, 0.3, 0.2))
+    path = train_student(asked, images, progress=silence)
+    network = loaded(path)
+    with torch.no_grad():
+        terms = network.terms(seen(images)).numpy()
+    shares = terms.std(axis=0) * np.array(network.omega)
+    assert shares / shares.sum() == pytest.approx([0.5, 0.3, 0.2], abs=1e-4)
+    assert sum(network.omega) == pytest.approx(1)
+    sought = replace(asked, search_omega=True)
+    held = waves(80, 40, seed=3)
+    other = read_card(train_student(sought, images, held, silence))
+    assert other.options["omega"] != list(network.omega)
+
+
 def test_damaged_images_are_not_learnt_from(teacher: str, tmp_path: Path) -> None:
     """Nor looked at."""
 
@@ -347,8 +363,12 @@ def test_what_cannot_be_trained_is_refused_in_words(teacher: str, tmp_path: Path
         train_student(replace(recipe, teacher=None), waves(16), progress=silence)
     with pytest.raises(Refused, match=r"images of 16 px.*asked for are 32 px.*--side"):
         train_student(replace(recipe, side=32), waves(16, side=32), progress=silence)
-    with pytest.raises(UsageError, match="learns from no other"):
+    with pytest.raises(UsageError, match=r"learns from no other.*Leave out --teacher"):
         train_teacher(recipe, clouds(16), silence)
+    odd = config(tmp_path / "odd", search_omega=True, contamination=0.2, structure="student")
+    with pytest.raises(UsageError, match="--structure and --search-omega and --contamination"):
+        train_teacher(odd, clouds(16), silence)
+    assert not (tmp_path / "odd").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,16 @@ def test_groups_lie_apart() -> None:
     assert np.array_equal(embedded(features), points)
 
 
+def test_photos_that_are_alike() -> None:
+    assert not embedded(np.full((12, 6), 0.1, np.float32)).any()
+    pairs = np.repeat(np.random.default_rng(0).normal(size=(6, 6)), 2, axis=0)
+    assert np.isfinite(embedded(pairs)).all()
+
+
 def test_few_photos(monkeypatch: pytest.MonkeyPatch) -> None:
     assert embedded(np.random.default_rng(0).normal(size=(4, 3))).shape == (4, 2)
     with pytest.raises(Refused, match="four photos or more; got 3"):
         embedded(np.zeros((3, 3)))
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(UsageError, match=r'pip install "aftermap\[zoo\]"'):
-        embedded(np.zeros((4, 3)))
+        embedded(np.eye(4))

@@ -10,10 +10,7 @@ from aftermap.models.heads import Head, LinearHead, Logistic
 from aftermap.models.learning_curve import (
     PUBLISHED,
     SIZES,
-    CurvePoint,
-    CurveRow,
     learning_curve,
-    table,
 )
 from aftermap.models.photos.photoset import Photo, PhotoSet
 from aftermap.models.town_split import held_out, permuted
@@ -60,10 +57,12 @@ def test_more_photos_are_better_and_every_job_is_done() -> None:
         )
     )
     assert len(points) == len(set(points)) == 6 * 3 * 3
-    rows = {row.size: row for row in table(points) if row.code == "all"}
-    assert rows[4].accuracy < rows[20].accuracy < rows[80].accuracy
-    assert rows[4].auc < rows[80].auc
-    assert rows[80].repetitions == 18
+    rows = {size: [point for point in points if point.size == size] for size in (4, 20, 80)}
+    accuracy = {size: np.mean([point.accuracy for point in row]) for size, row in rows.items()}
+    assert accuracy[4] < accuracy[20] < accuracy[80]
+    areas = {size: np.mean([point.auc for point in row]) for size, row in rows.items()}
+    assert areas[4] < areas[80]
+    assert {len(row) for row in rows.values()} == {18}
 
 
 class Recorded:
@@ -107,21 +106,6 @@ def test_too_few_photos_are_told_before_anything_is_trained() -> None:
     with pytest.raises(Refused, match="30 photos without damage are needed from U"):
         next(jobs)
     assert fitter.given == []
-
-
-def test_rows() -> None:
-    rows = table(
-        [
-            CurvePoint("a", 20, 0, 0.5, 0.6),
-            CurvePoint("a", 20, 1, 0.7, 0.8),
-            CurvePoint("b", 20, 0, 0.9, 1.0),
-        ]
-    )
-    assert [(r.code, r.repetitions) for r in rows] == [("a", 2), ("b", 1), ("all", 3)]
-    assert rows[0].accuracy == pytest.approx(0.6)
-    assert rows[0].accuracy_deviation == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    assert rows[1] == CurveRow("b", 20, 1, 0.9, None, 1.0)
-    assert (rows[2].accuracy, rows[2].auc) == pytest.approx((0.7, 0.8))
 
 
 def test_features_must_be_of_the_photos() -> None:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aftermap.models.operating_point import (
-    OperatingPoint,
-    at_false_positive_rate,
-    at_true_positive_rate,
-)
+from aftermap.models.operating_point import OperatingPoint, at_false_positive_rate
 from aftermap.scenes.errors import Refused, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,12 +29,6 @@ def test_nine_of_seventeen() -> None:
     assert point.threshold == pytest.approx(0.983629)
     assert point.true_positive_rate == pytest.approx(0.529412, abs=5e-7)
     assert point.false_positive_rate == 0
-
-
-def test_a_target_of_true_positives() -> None:
-    assert at_true_positive_rate(SCORES, LABELS, 0.5) == OperatingPoint(0.9, 0.5, 0.0)
-    assert at_true_positive_rate(SCORES, LABELS, 0.51) == OperatingPoint(0.85, 0.75, 0.0)
-    assert at_true_positive_rate(SCORES, LABELS, 1.0) == OperatingPoint(0.3, 1.0, 0.75)
 
 
 def test_a_target_of_false_positives() -> None:
@@ -73,17 +63,13 @@ def test_as_scikit_learn_s_curve(pairs: list[tuple[int, bool]], twelfths: int) -
         called = scores >= point.threshold
         assert called[labels].mean() == pytest.approx(point.true_positive_rate)
         assert called[~labels].mean() == pytest.approx(point.false_positive_rate)
-    if rate > 0:
-        point = at_true_positive_rate(scores, labels, rate)
-        first = int(np.flatnonzero(true >= rate - 1e-12)[0])
-        assert point.threshold == thresholds[first]
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(Refused, match="got 8 with and 0 without"):
         at_false_positive_rate(SCORES, np.ones(8, bool))
     with pytest.raises(Refused, match="got 0 with and 8 without"):
-        at_true_positive_rate(SCORES, np.zeros(8, bool), 0.5)
+        at_false_positive_rate(SCORES, np.zeros(8, bool))
     with pytest.raises(Refused, match="1 of 8 scores are not finite"):
         at_false_positive_rate(np.where(SCORES == 0.9, np.nan, SCORES), LABELS)
     with pytest.raises(Refused, match=r"reaches 0\.3, as 0\.75 of the others"):
@@ -91,7 +77,5 @@ def test_what_is_refused() -> None:
     for rate in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="in 0-1"):
             at_false_positive_rate(SCORES, LABELS, rate)
-    with pytest.raises(UsageError, match="found by any threshold"):
-        at_true_positive_rate(SCORES, LABELS, 0)
     with pytest.raises(ValueError, match="do not match"):
         at_false_positive_rate(SCORES, LABELS[:3])
