@@ -44,9 +44,11 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt mkdocs-material
 	$(BIN)/mkdocs build --strict
 
-# The report's page, from TypeScript to the files inside the package; the only target that needs Node.
+# The report's page and the app, from TypeScript to the files inside the package; the only target that
+# needs Node.
 web:
 	cd web/report && npm ci && npm run build
+	cd web/app && npm ci && npm run build
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

@@ -44,7 +44,7 @@ class Unreachable(Refused):
     """A remote file that cannot be read (any more), though it may be later."""
 
 
-class _Again(Exception):
+class Again(Exception):
     """A failure that may pass."""
 
 
@@ -242,7 +242,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_ASK = urllib.request.build_opener(_Stay)
+ASK = urllib.request.build_opener(_Stay)
 
 
 def _fetch(file: RemoteFile, first: int, last: int) -> tuple[bytes, int, Message]:
@@ -253,7 +253,7 @@ def _fetch(file: RemoteFile, first: int, last: int) -> tuple[bytes, int, Message
             time.sleep(patience.delay * 2 ** (attempt - 1))
         try:
             return _fetch_once(file, first, last, patience)
-        except _Again as error:
+        except Again as error:
             reason = str(error)
     raise Unreachable(
         f"{file} cannot be read: {reason} (attempts: {patience.retries + 1}). Check the address and "
@@ -274,7 +274,7 @@ def _fetch_once(
     )
     deadline = time.monotonic() + patience.request
     try:
-        with _ASK.open(asked, timeout=min(patience.connect, patience.request)) as answer:
+        with ASK.open(asked, timeout=min(patience.connect, patience.request)) as answer:
             start, end, size = _range_of(answer, file)
             body = b""
             while piece := answer.read1(1 << 16):
@@ -282,14 +282,14 @@ def _fetch_once(
                 if time.monotonic() > deadline or len(body) > last - first + 1:
                     break
     except urllib.error.HTTPError as error:
-        _judge(error, file)
+        judge(error, file)
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise _Again(shown(str(reason)) or type(reason).__name__) from None
+        raise Again(shown(str(reason)) or type(reason).__name__) from None
     if time.monotonic() > deadline:
-        raise _Again(f"no whole answer within {patience.request:g} s")
+        raise Again(f"no whole answer within {patience.request:g} s")
     if (start, end) != (first, min(last, size - 1)) or len(body) != end - start + 1:
-        raise _Again(f"bytes {first}-{last} were asked for and {len(body)} from {start} on came")
+        raise Again(f"bytes {first}-{last} were asked for and {len(body)} from {start} on came")
     return body, size, answer.headers
 
 
@@ -307,12 +307,12 @@ def _range_of(answer: http.client.HTTPResponse, file: RemoteFile) -> tuple[int, 
     return start, end, size
 
 
-def _judge(error: urllib.error.HTTPError, file: RemoteFile) -> NoReturn:
+def judge(error: urllib.error.HTTPError, file: RemoteFile) -> NoReturn:
     """What an answer other than success means."""
     said = f"{error.code} {error.reason}"[:80]
     error.close()
     if error.code in _PASSING:
-        raise _Again(f"its server answers {said}") from None
+        raise Again(f"its server answers {said}") from None
     if 300 <= error.code < 400:
         to = shown(error.headers.get("Location", "elsewhere"))
         raise Refused(

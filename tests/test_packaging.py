@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_file_of_the_tree(tmp_path: Path) -> None:
         for path in (tree / room).rglob("*")
         if path.is_file()
         and path.suffix != ".pyc"
-        and not path.is_relative_to(tree / "web/report")  # sources of the report's page
+        and not any(path.is_relative_to(tree / "web" / sources) for sources in ("report", "app"))
     } | {path.name for path in (tree / "src/aftermap").iterdir() if path.is_file()}
     assert packed == expected
 

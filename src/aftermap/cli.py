@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from aftermap.catalog_command import catalog_app
 from aftermap.chips_command import chips_app
 from aftermap.ending import carry_out
 from aftermap.experiments import experiments
+from aftermap.learn_command import learn_app
 from aftermap.learning import learning
 from aftermap.options import (
     DEFAULT,
@@ -67,6 +69,7 @@ from aftermap.options import (
     Weights,
     Workers,
 )
+from aftermap.serve_command import serve_app
 from aftermap.weights_command import weights_app
 from aftermap.xbd_command import xbd_app
 
@@ -357,6 +360,9 @@ app.add_typer(xbd_app)
 app.add_typer(weights_app, name="weights")
 app.add_typer(learning)
 app.add_typer(experiments)
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(learn_app)
+app.add_typer(serve_app)
 
 
 def _check_words(words: list[str]) -> None:

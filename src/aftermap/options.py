@@ -225,3 +225,17 @@ Scenes = Annotated[
 Finish = Annotated[
     bool, typer.Option("--finish", help="Merge what is there, and say what is missing.")
 ]
+CatalogFolder = Annotated[
+    Path,
+    typer.Option(
+        "--catalog", metavar="DIR", envvar="AFTERMAP_CATALOG", help="Folder of the catalog."
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="AFTERMAP_DATABASE",
+        help="postgresql://user@host/name. Default: a file in the catalog's folder.",
+    ),
+]

@@ -1,0 +1,1 @@
+"""Tags in the formats of others, out of the catalog and into it."""

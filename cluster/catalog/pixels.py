@@ -1,0 +1,134 @@
+"""Pixels of a catalogued scene, read where it lies when somebody looks at them."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from pyproj import Transformer
+
+from ...models.photos.decode import open_photo
+from ...scenes.errors import Refused
+from ...scenes.handles import stamp_of
+from ...scenes.pair import Pair, make_pair
+from .files import Files
+from .tables import Scene
+
+
+@dataclass(frozen=True, eq=False)
+class RasterPixels:
+    """A raster, and the image before on the same grid where there is one."""
+
+    pair: Pair
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        height, width = self.pair.grid.shape
+        return height, width
+
+    def square(self, row: int, col: int, side: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels after and before, uint8 (3, side, side); nodata and what lies outside is black."""
+        height, width = self.shape
+        top, left = max(row, 0), max(col, 0)
+        bottom, right = min(row + side, height), min(col + side, width)
+        post = np.zeros((3, side, side), np.uint8)
+        pre = None if self.pair.pre is None else post.copy()
+        if top < bottom and left < right:
+            found = self.pair.read(top, left, bottom, right)
+            place = np.s_[:, top - row : bottom - row, left - col : right - col]
+            post[place] = _coloured(found.post)
+            if pre is not None:
+                pre[place] = _coloured(found.pre)
+        return post, pre
+
+    def lonlat(self, row: float, col: float) -> tuple[float, float] | None:
+        """Where a pixel lies, degrees."""
+        grid: GeoBox = self.pair.grid
+        x, y = grid.affine * (col, row)
+        lon, lat = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True).transform(
+            x, y
+        )
+        return float(lon), float(lat)
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoPixels:
+    """A photo, upright."""
+
+    image: np.ndarray
+    """uint8 (3, h, w)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.image.shape[1], self.image.shape[2]
+
+    def square(self, row: int, col: int, side: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """As of a raster; a photo has nothing before."""
+        height, width = self.shape
+        out = np.zeros((3, side, side), np.uint8)
+        top, left = max(row, 0), max(col, 0)
+        bottom, right = min(row + side, height), min(col + side, width)
+        if top < bottom and left < right:
+            place = np.s_[:, top - row : bottom - row, left - col : right - col]
+            out[place] = self.image[:, top:bottom, left:right]
+        return out, None
+
+    def lonlat(self, row: float, col: float) -> tuple[float, float] | None:
+        """Nobody knows where a photo's pixels lie."""
+        return None
+
+
+def open_pixels(
+    files: Files, scene: Scene, before: Scene | None = None
+) -> RasterPixels | PhotoPixels:
+    """The pixels of a scene; raises Refused where its file is gone, has changed or cannot be read."""
+    if scene.kind == "photo":
+        assert scene.content is not None
+        return PhotoPixels(_photo(str(files.path(scene.content))))
+    earlier = None if before is None or before.kind != "raster" else place_of(files, before)
+    places = [earlier, place_of(files, scene)]
+    stamps = [stamp_of(path) if path is not None and path.is_file() else None for path in places]
+    pair = _pair(*places, json.dumps(scene.options, sort_keys=True), tuple(stamps))
+    if pair.post.dtype != np.uint8:
+        raise Refused(
+            f"{scene.name} holds {pair.post.dtype} values, of which nobody said which are black and white. "
+            "Add it again with --scale LOW HIGH."
+        )
+    return RasterPixels(pair)
+
+
+def place_of(files: Files, scene: Scene) -> Path:
+    """The file of a raster or photo."""
+    return files.path(scene.content) if scene.content else Path(str(scene.path))
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """Pixels (3, h, w) as PNG; the same pixels are the same bytes."""
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(out, "PNG")
+    return out.getvalue()
+
+
+@lru_cache(maxsize=32)
+def _pair(before: Path | None, after: Path, options: str, stamps: tuple[object, ...]) -> Pair:
+    """A pair; to open it takes longer than to read a square. Files that changed have other stamps."""
+    return make_pair(before, after, **json.loads(options))
+
+
+@lru_cache(maxsize=4)
+def _photo(path: str) -> np.ndarray:
+    # A file of the catalog never changes, so that its path stands for its content.
+    return np.ascontiguousarray(np.asarray(open_photo(Path(path))).transpose(2, 0, 1))
+
+
+def _coloured(bands: np.ndarray) -> np.ndarray:
+    """The first three bands; of fewer the first, three times."""
+    return bands[:3] if len(bands) >= 3 else np.repeat(bands[:1], 3, axis=0)

@@ -1,0 +1,1 @@
+"""Learning from tags: a model from what people said, and the squares that they should look at next."""

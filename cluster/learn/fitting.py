@@ -1,0 +1,81 @@
+"""The layer that is learnt, and from what score on a square counts as damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...models.heads import HEADS, LinearHead, sklearn_module
+from ...models.inception_window import InceptionWindow
+from .config import Heads
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """Chips that are learnt from."""
+
+    features: np.ndarray
+    """fp32 (n, d)."""
+    damaged: np.ndarray
+    """bool (n,)."""
+    blocks: Sequence[str]
+    """The ground that each shows; see `block_of`."""
+
+
+def fitted(head: Heads, learning: Learning) -> tuple[LinearHead, float]:
+    """The layer, and the threshold with the highest F1 on folds of the chips that were not learnt from.
+
+    Chips of the same ground are in one fold, where there is enough ground for that. The same chips
+    in the same order give the same.
+    """
+    fitter = HEADS[head]()
+    scores, damaged = [], []
+    for seen, unseen in _folds(learning):
+        if learning.damaged[seen].all() or not learning.damaged[seen].any():
+            continue
+        found = fitter.fit(learning.features[seen], learning.damaged[seen])
+        scores.append(found.scores(learning.features[unseen]))
+        damaged.append(learning.damaged[unseen])
+    threshold = best_threshold(np.concatenate(scores), np.concatenate(damaged))
+    layer = fitter.fit(learning.features, learning.damaged)
+    assert isinstance(layer, LinearHead)
+    return layer, threshold
+
+
+def best_threshold(scores: np.ndarray, damaged: np.ndarray) -> float:
+    """The threshold (inclusive) with the highest F1, half-way between two scores; 0.5 without damage.
+
+    Of equals the middle one: few tags leave wide gaps, and nothing speaks for either end of them.
+    """
+    if not damaged.any():
+        return 0.5
+    levels = np.unique(scores)
+    cuts = np.concatenate([[levels[0] / 2], (levels[1:] + levels[:-1]) / 2])
+    found = scores[:, None] >= cuts
+    f1 = 2 * (found & damaged[:, None]).sum(0) / (found.sum(0) + damaged.sum())
+    best = np.flatnonzero(f1 == f1.max())
+    return float(cuts[best[len(best) // 2]])
+
+
+@torch.inference_mode()
+def scores_of(network: InceptionWindow, features: np.ndarray) -> np.ndarray:
+    """What the network itself says of features (n, d): fp32 (n,)."""
+    return network.head(torch.from_numpy(features)).float().softmax(dim=1)[:, 1].numpy()
+
+
+def _folds(learning: Learning) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    selection = sklearn_module("model_selection")
+    blocks = np.unique(np.asarray(learning.blocks), return_inverse=True)[1]
+    classes = [int(part.sum()) for part in (learning.damaged, ~learning.damaged)]
+    grounds = [len(set(blocks[part])) for part in (learning.damaged, ~learning.damaged)]
+    if min(grounds) < 2:
+        folds = selection.StratifiedKFold(min(_FOLDS, *classes), shuffle=True, random_state=0)
+        yield from folds.split(learning.features, learning.damaged)
+        return
+    folds = selection.StratifiedGroupKFold(min(_FOLDS, *grounds), shuffle=True, random_state=0)
+    yield from folds.split(learning.features, learning.damaged, blocks)

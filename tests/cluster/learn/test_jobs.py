@@ -1,0 +1,141 @@
+"""Jobs say how they end, and those whose process is gone are known to be over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aftermap.cluster.catalog.tables import Job, now
+from aftermap.cluster.learn.jobs import LEARN, Running, begin, belongs, finish, jobs, reported
+from aftermap.cluster.learn.start import start_learning
+from aftermap.scenes.errors import Refused
+from learn_town import Town
+from sqlalchemy import select
+
+
+@contextmanager
+def _process() -> Iterator[subprocess.Popen[bytes]]:
+    """Something that sleeps; its parent, the test, does not wait for it, as a server does not."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _state(town: Town) -> tuple[str, str]:
+    found = jobs(town.catalog)[0]
+    return found.state, found.told
+
+
+def test_a_job_whose_process_was_killed_is_stopped(town: Town) -> None:
+    town.user("ana")
+    with _process() as process:
+        job = begin(town.catalog, LEARN, "ana")
+        assert belongs(town.catalog, job.id, process.pid)
+        assert _state(town)[0] == "running"
+        with pytest.raises(Running, match=rf"Job {job.id} \(learn\) runs already"):
+            begin(town.catalog, LEARN, "ana")
+        os.kill(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while _state(town)[0] == "running" and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert _state(town) == ("stopped", "its process is gone; it was at: begins")
+    assert jobs(town.catalog)[0].ended_at is not None
+    assert not belongs(town.catalog, job.id, os.getpid())
+    begin(town.catalog, LEARN, "ana")
+
+
+def test_a_later_process_with_the_same_number_is_another_one(plain: Town) -> None:
+    plain.user("ana")
+    with _process() as process:
+        job = begin(plain.catalog, LEARN, "ana")
+        belongs(plain.catalog, job.id, process.pid)
+        with plain.catalog.writing() as session:
+            session.get_one(Job, job.id).began_at = now() - timedelta(minutes=5)
+        assert _state(plain)[0] == "stopped"
+
+
+def test_a_job_that_never_had_a_process_is_over_after_a_minute(plain: Town) -> None:
+    plain.user("ana")
+    job = begin(plain.catalog, LEARN, "ana")
+    assert _state(plain)[0] == "running"
+    with plain.catalog.writing() as session:
+        session.get_one(Job, job.id).began_at = now() - timedelta(minutes=2)
+    assert begin(plain.catalog, LEARN, "ana").id > job.id
+    assert [found.state for found in jobs(plain.catalog)] == ["running", "stopped"]
+
+
+def test_a_job_of_another_machine_is_left_alone(plain: Town) -> None:
+    plain.user("ana")
+    job = begin(plain.catalog, LEARN, "ana")
+    with plain.catalog.writing() as session:
+        row = session.get_one(Job, job.id)
+        row.pid, row.host = 2**22 + 1, "another"
+    assert _state(plain)[0] == "running"
+    with pytest.raises(Running, match="on another"):
+        begin(plain.catalog, LEARN, "ana")
+
+
+def test_of_several_who_begin_at_once_one_does(town: Town) -> None:
+    town.user("ana")
+
+    def attempt(_: int) -> bool:
+        try:
+            begin(town.catalog, LEARN, "ana")
+        except Running:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(attempt, range(8))) == 1
+
+
+def test_how_a_job_ends_is_told(plain: Town) -> None:
+    plain.user("ana")
+
+    def job() -> int:
+        return begin(plain.catalog, LEARN, "ana").id
+
+    with reported(plain.catalog, job()) as tell:
+        tell(0.5, "half-way")
+        assert (_state(plain), jobs(plain.catalog)[0].done) == (("running", "half-way"), 0.5)
+        finish(plain.catalog, jobs(plain.catalog)[0].id, "all well")
+    assert (_state(plain), jobs(plain.catalog)[0].done) == (("done", "all well"), 1.0)
+    for error, state, words in (
+        (Refused("Too few."), "failed", "Too few."),
+        (KeyError("x"), "failed", "unexpected KeyError: 'x'"),
+        (KeyboardInterrupt(), "stopped", "interrupted"),
+    ):
+        with pytest.raises(type(error)), reported(plain.catalog, job()):
+            raise error
+        assert _state(plain) == (state, words)
+
+
+def test_a_learning_in_the_background_is_seen_to_its_end(town: Town, tmp_path: Path, quick) -> None:  # type: ignore[no-untyped-def]
+    town.tag(town.cells(110))
+    engine = town.catalog.database.engine.url
+    address = None
+    if not town.catalog.database.is_file:
+        address = engine.render_as_string(hide_password=False)
+    job = start_learning(town.catalog.folder, address, "ana", quick())
+    deadline = time.monotonic() + 120
+    while (found := jobs(town.catalog)[0]).state == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    log = (town.catalog.folder / "cache" / "jobs" / f"{job}.log").read_text()
+    assert (found.id, found.state) == (job, "done"), log
+    assert found.told.startswith("model 1 is in use")
+    with town.catalog.reading() as session:
+        row = session.scalars(select(Job)).one()
+        assert row.pid != os.getpid()
+    assert "promoted" in log

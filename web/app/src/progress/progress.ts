@@ -1,0 +1,156 @@
+/** The page where models are learnt and put in use. */
+
+import { get, post } from "../api";
+import type { CurvePoint, Job, Model } from "../contract";
+import { tell, warn } from "../messages";
+import { button, choice, field, figure, make, moment, table } from "../page";
+import type { Desk, Page } from "../shell";
+import { Curve } from "./curve";
+import { JobList } from "./jobs";
+import { figureWords } from "./metrics";
+
+const EVERY = 3_000;
+
+const HOW: [string, string][] = [
+  ["mixed", "a mixture of all (recommended)"],
+  ["uncertain", "what the model is least sure of"],
+  ["diverse", "what differs most from what is tagged"],
+  ["disagreement", "where models disagree"],
+  ["audit", "chance, to examine the model"],
+];
+
+export function progressPage(desk: Desk): Page {
+  return new Progress(desk);
+}
+
+class Progress implements Page {
+  readonly element = make("div", "progressing");
+  readonly keys = [];
+  private readonly jobs = new JobList();
+  private readonly curve = new Curve();
+  private readonly models = make("section", "models");
+  private readonly dashboard = make("p");
+  private readonly start: HTMLButtonElement;
+  private readonly timer: number;
+  /** The jobs that ran when last looked: when one ends, there may be a new model. */
+  private running = "";
+  private closed = false;
+  private how = HOW[0]![0];
+  private set: number | undefined;
+
+  constructor(private readonly desk: Desk) {
+    this.set = desk.labelSets[0]?.id;
+    this.start = button("Learn from the tags", () => void this.learn(), "main");
+    this.start.disabled = !desk.may("reviewer");
+    this.element.append(this.learning(), this.jobs.element, this.models, this.curve.element);
+    this.timer = setInterval(() => void this.poll(), EVERY);
+    void this.poll();
+    void this.load();
+    void this.findDashboard();
+  }
+
+  close(): void {
+    this.closed = true;
+    clearInterval(this.timer);
+  }
+
+  private learning(): HTMLElement {
+    const sets = this.desk.labelSets.map(({ id, name }): [string, string] => [String(id), name]);
+    const set = choice(sets, String(this.set), (id) => (this.set = Number(id)));
+    const how = choice(HOW, this.how, (value) => (this.how = value));
+    const made = make("section", "learning", make("h2", "", "Learning"));
+    const form = make("div", "filters", field("Label set", set));
+    form.append(field("Suggest afterwards", how), this.start);
+    made.append(form, this.dashboard);
+    if (this.start.disabled) made.append(make("p", "soft", "A reviewer's role starts learning."));
+    return made;
+  }
+
+  private async poll(): Promise<void> {
+    if (document.hidden) return;
+    const jobs = await get<Job[]>("/jobs").catch(() => null);
+    if (!jobs || this.closed) return;
+    this.jobs.show(jobs);
+    const running = jobs
+      .filter(({ state }) => state === "running")
+      .map(({ id }) => id)
+      .join();
+    if (running !== this.running) void this.load();
+    this.running = running;
+  }
+
+  private async load(): Promise<void> {
+    try {
+      const [models, points] = await Promise.all([
+        get<Model[]>("/models"),
+        get<CurvePoint[]>("/models/curve"),
+      ]);
+      if (this.closed) return;
+      this.fill(models);
+      this.curve.show(points);
+    } catch (failure) {
+      warn(failure);
+    }
+  }
+
+  private async findDashboard(): Promise<void> {
+    const found = await get<{ url: string } | null>("/dashboard").catch(() => null);
+    if (!found || !/^https?:\/\//.test(found.url)) return;
+    const made = make("a", "", "Dashboard of the cluster");
+    made.href = found.url;
+    made.target = "_blank";
+    made.rel = "noopener noreferrer";
+    this.dashboard.append(made);
+  }
+
+  private fill(models: Model[]): void {
+    const rows = models.map((model) => [
+      String(model.id),
+      model.method,
+      make("span", `state ${model.state}`, model.state === "promoted" ? "in use" : model.state),
+      figureWords(model.metrics),
+      figure(model.tags),
+      `${model.by}, ${moment(model.made_at)}`,
+      model.state === "promoted" ? null : this.promotion(model),
+    ]);
+    const heads = ["Model", "Method", "State", "Figures", "Tags", "Made by", ""];
+    this.models.replaceChildren(make("h2", "", "Models"));
+    const none = make(
+      "p",
+      "soft",
+      "No models yet. Tag chips of both kinds, then learn from the tags.",
+    );
+    this.models.append(rows.length ? table(heads, rows) : none);
+  }
+
+  private promotion(model: Model): HTMLButtonElement {
+    const made = button("Put in use", () => void this.promote(model));
+    made.setAttribute("aria-label", `Put model ${model.id} in use`);
+    made.disabled = !this.desk.may("reviewer");
+    return made;
+  }
+
+  private async promote(model: Model): Promise<void> {
+    try {
+      await post(`/models/${model.id}/promote`);
+      tell(`Model ${model.id} is in use.`);
+      await this.load();
+    } catch (failure) {
+      warn(failure);
+    }
+  }
+
+  private async learn(): Promise<void> {
+    this.start.disabled = true;
+    try {
+      await this.desk.outbox.send();
+      const job = await post<Job>("/learn", { label_set: this.set, how: this.how });
+      tell(`Job ${job.id} learns from the tags.`);
+      await this.poll();
+    } catch (failure) {
+      warn(failure);
+    } finally {
+      this.start.disabled = false;
+    }
+  }
+}

@@ -1,0 +1,61 @@
+"""What routes are given: the catalog, numbers of rows, and what a number stands for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Query, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ...cluster.catalog.catalog import Catalog
+from ...cluster.catalog.labels import PLAIN
+from ...cluster.catalog.tables import LabelSet, Table
+from ..answers import missing
+from ..tiles import Tiles
+
+_MOST = 2**31 - 1
+"""The largest number of a row that PostgreSQL keeps, and the largest pixel that is asked for."""
+
+Number = Annotated[int, Path(ge=1, le=_MOST)]
+Coordinate = Annotated[int, Path(ge=0, le=_MOST)]
+Square = Annotated[
+    list[Annotated[int, Query(ge=-_MOST, le=_MOST)]], Query(min_length=3, max_length=3)
+]
+
+Row = TypeVar("Row", bound=Table)
+
+
+def _catalog(request: Request) -> Catalog:
+    found: Catalog = request.app.state.catalog
+    return found
+
+
+def _tiles(request: Request) -> Tiles:
+    found: Tiles = request.app.state.tiles
+    return found
+
+
+TheCatalog = Annotated[Catalog, Depends(_catalog)]
+TheTiles = Annotated[Tiles, Depends(_tiles)]
+
+
+def row(session: Session, table: type[Row], number: Any, what: str) -> Row:
+    """A row by its number; 404 where there is none."""
+    found = session.get(table, number)
+    if found is None:
+        raise missing(f"{what} {number}")
+    return found
+
+
+def set_name(session: Session, wanted: str | None) -> str:
+    """The label set of a number or a name, by name: its versions are one set. `damage` by default."""
+    if wanted is None:
+        return PLAIN
+    if wanted.isdigit() and int(wanted) <= _MOST:
+        found = session.get(LabelSet, int(wanted))
+        if found is not None:
+            return found.name
+    if session.scalars(select(LabelSet.id).where(LabelSet.name == wanted).limit(1)).first() is None:
+        raise missing(f"label set {wanted[:80]}")
+    return wanted

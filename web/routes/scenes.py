@@ -1,0 +1,142 @@
+"""Scenes: their list, their tiles, places in them, and squares that are worth looking at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from ...cluster.catalog.imagery import fetched
+from ...cluster.catalog.tables import Chip, Scene, Suggestion
+from ...cluster.catalog.tagging import current_tags
+from ..answers import missing
+from ..limits import TILES
+from ..tiles import levels, place
+from ..visitors import Viewer
+from .given import Coordinate, Number, TheCatalog, TheTiles, row
+
+router = APIRouter(prefix="/api", tags=["scenes"])
+
+Layer = Annotated[Literal["post", "pre"], Query()]
+
+_KEPT = {"Cache-Control": "private, max-age=3600"}
+
+
+@router.get("/scenes")
+def scenes(visitor: Viewer, catalog: TheCatalog) -> list[dict[str, Any]]:
+    """All scenes, with the number of tags that hold; 0 levels where the image was not fetched yet."""
+    with catalog.reading() as session:
+        counted = _tags(session)
+        found = session.scalars(select(Scene).order_by(Scene.id))
+        return [_told(scene, counted.get(scene.id, 0)) for scene in found]
+
+
+@router.get("/scenes/{number}")
+def scene(visitor: Viewer, number: Number, catalog: TheCatalog) -> dict[str, Any]:
+    """One scene; the image of a service is fetched now."""
+    with catalog.reading() as session:
+        found, count = row(session, Scene, number, "scene"), _tags(session).get(number, 0)
+    return _told(fetched(catalog, found), count)
+
+
+@router.get("/scenes/{number}/tiles/{z}/{x}/{y}", response_class=Response)
+def tile(
+    visitor: Viewer, number: Number, z: Coordinate, x: Coordinate, y: Coordinate,
+    catalog: TheCatalog, tiles: TheTiles, layer: Layer = "post",
+) -> Response:  # fmt: skip
+    """A tile in the scene's own pixels: PNG at full zoom, where nothing may be lost, else WebP."""
+    found, before = _with_before(catalog, number)
+    where = None if found.height is None else place((found.height, found.width or 0), z, x, y)
+    if where is None:
+        raise missing(f"tile {z}/{x}/{y} of scene {number}")
+    with TILES:
+        image = tiles.read(found, before, where, layer)
+    if where.whole:
+        return Response(image.render(img_format="PNG", zlevel=3), 200, _KEPT, "image/png")
+    return Response(image.render(img_format="WEBP", quality=85), 200, _KEPT, "image/webp")
+
+
+@router.get("/scenes/{number}/lonlat")
+def lonlat(
+    visitor: Viewer,
+    number: Number,
+    x: Annotated[float, Query(ge=-1e9, le=1e9)],
+    y: Annotated[float, Query(ge=-1e9, le=1e9)],
+    catalog: TheCatalog,
+    tiles: TheTiles,
+) -> dict[str, float] | None:
+    """Where a pixel lies, degrees; null in a photo."""
+    found, _ = _with_before(catalog, number)
+    with TILES:
+        there = tiles.pixels(found, None).lonlat(y, x)
+    return None if there is None else {"lon": there[0], "lat": there[1]}
+
+
+@router.get("/suggestions")
+def suggestions(
+    visitor: Viewer, catalog: TheCatalog, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+) -> list[dict[str, Any]]:
+    """Squares that are worth looking at and that nobody has tagged yet, the best first."""
+    tagged = current_tags().join(Chip).where(
+        Chip.scene_id == Suggestion.scene_id, Chip.row == Suggestion.row,
+        Chip.col == Suggestion.col, Chip.side == Suggestion.side,
+    )  # fmt: skip
+    query = (
+        select(Suggestion)
+        .where(~exists(tagged.with_only_columns(Chip.id)))
+        .options(joinedload(Suggestion.scene))
+        .order_by(Suggestion.id)
+        .limit(limit)
+    )
+    with catalog.reading() as session:
+        return [
+            {
+                "scene": one.scene_id,
+                "scene_name": one.scene.name,
+                "square": [one.row, one.col, one.side],
+                "score": one.score,
+                "reason": one.reason,
+                "model": one.model_id,
+            }
+            for one in session.scalars(query)
+        ]
+
+
+def _with_before(catalog: TheCatalog, number: int) -> tuple[Scene, Scene | None]:
+    """A scene whose image is at hand, and the one before it."""
+    with catalog.reading() as session:
+        found = row(session, Scene, number, "scene")
+        before = None if found.before_id is None else session.get(Scene, found.before_id)
+    return fetched(catalog, found), before
+
+
+def _tags(session: Session) -> dict[int, int]:
+    holding = current_tags().subquery()
+    query = select(holding.c.scene_id, func.count()).group_by(holding.c.scene_id)
+    return dict(session.execute(query).tuples().all())
+
+
+def _told(scene: Scene, tags: int) -> dict[str, Any]:
+    photo = scene.kind == "photo"
+    placed = scene.west is not None
+    known = scene.height is not None and scene.width is not None
+    return {
+        "id": scene.id,
+        "kind": scene.kind,
+        "name": scene.name,
+        "width": scene.width,
+        "height": scene.height,
+        "bounds": [scene.west, scene.south, scene.east, scene.north]
+        if placed and not photo
+        else None,
+        "position": [scene.west, scene.south] if placed and photo else None,
+        "gsd_m": scene.gsd_m,
+        "taken_at": scene.taken_at,
+        "town": scene.town,
+        "event": scene.event,
+        "before_id": scene.before_id,
+        "tags": tags,
+        "levels": levels(scene.height or 0, scene.width or 0) if known else 0,
+    }
