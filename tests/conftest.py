@@ -60,7 +60,7 @@ def pair_files(tmp_path: Path) -> tuple[Path, Path]:
     return write_raster(tmp_path / "pre.tif", pre), write_raster(tmp_path / "post.tif", post)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real() -> Path:
     """The folder of real imagery; the test is skipped where it is absent."""
     if not (REAL / "imagery").is_dir():

@@ -839,7 +839,7 @@ def test_plans_that_make_no_sense_are_refused_with_figures(
     assert "--chunk -512 is no size" in refused(pre, post, "--chunk", -512)
     assert "--workers 0" in refused(pre, post, "--workers", 0, code=USAGE)
     assert "--workers -3" in refused(pre, post, "--workers", -3, code=USAGE)
-    assert "'halo'" in refused(pre, post, "--halo", 32, code=USAGE)
+    assert "--halo means nothing to difference" in refused(pre, post, "--halo", 32, code=USAGE)
     assert "Unknown cluster 'beowulf'" in refused(pre, post, "--cluster", "beowulf", code=USAGE)
     assert "gone.json" in refused(pre, post, "--cluster", "gone.json")
     assert "'best'" in (told := refused(pre, post, "--method", "best", code=USAGE))

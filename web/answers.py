@@ -26,7 +26,8 @@ _CODES: dict[type[Exception], int] = {
     Refused: 400,
     NothingToAnalyse: 400,
     AftermapError: 500,
-    ReadError: 500,
+    # What lies in the file will not be better the next time: 500 would be sent again and again.
+    ReadError: 400,
 }
 
 

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Listening:
 
     host: str = "127.0.0.1"
     port: int = PORT
+    """0 for any that is free."""
     allow_remote_users: bool = False
     """Without it only this machine is listened to."""
     certificate: Path | None = None
@@ -60,21 +61,23 @@ def serve(
     address: str | None = None,
     listening: Listening | None = None,
     dashboard: str | None = None,
+    private_services: bool = False,
 ) -> None:
     """Serve a catalog until Ctrl-C or SIGTERM; what was answered for is kept, whenever it ends.
 
+    Images of services on this machine or in the own network are fetched with `private_services` only.
     Raises Refused where there is no catalog, nobody who could log in, or the port is in use.
     """
     listening = listening or Listening()
     options = ServerOptions(listening.host, dashboard)
-    catalog = Catalog.open(folder, address)
+    catalog = Catalog.open(folder, address, private_services=private_services)
     try:
         _check_somebody(catalog, folder)
         _check_files(listening)
         app = create_app(catalog, options, _lifespan)
         with _listen(listening) as sock:
             server = uvicorn.Server(_config(app, listening))
-            _announce(catalog, listening)
+            _announce(catalog, replace(listening, port=sock.getsockname()[1]))
             with suppress(KeyboardInterrupt):
                 server.run(sockets=[sock])
         print("stopped", flush=True)
@@ -89,7 +92,10 @@ def run_serve(options: Mapping[str, Any]) -> int:
         allow_remote_users=options["allow_remote_users"],
         certificate=options["certificate"], key=options["key"],
     )  # fmt: skip
-    serve(options["catalog"], options["database"], listening, options["dashboard"])
+    serve(
+        options["catalog"], options["database"], listening, options["dashboard"],
+        options["allow_private_services"],
+    )  # fmt: skip
     return 0
 
 
@@ -147,8 +153,7 @@ def _announce(catalog: Catalog, listening: Listening) -> None:
     print(f"open       {listening.address}")
     if not is_loopback(listening.host) and listening.certificate is None:
         print(
-            "warning    passwords and pictures go over the network unencrypted. Give --certificate and "
-            "--key, or put a server that encrypts in front of it."
+            "warning    passwords and pictures go over the network unencrypted. Give --certificate and --key."
         )
     print("Ctrl-C stops it.", flush=True)
 

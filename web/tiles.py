@@ -6,9 +6,7 @@ a tile is exactly what a tag would keep; coarser ones are read from the image's 
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +21,16 @@ from rio_tiler.io import Reader
 from rio_tiler.models import ImageData
 
 from ..cluster.catalog.files import Files
-from ..cluster.catalog.pixels import PhotoPixels, RasterPixels, open_pixels, place_of
+from ..cluster.catalog.pixels import PhotoPixels, RasterPixels, coloured, open_pixels
 from ..cluster.catalog.tables import Scene
-from ..cluster.fingerprint import fingerprint_file
-from ..scenes.errors import Refused
 from ..scenes.handles import handle, keep
 from ..scenes.raster import Raster
-from ..scenes.scene import ReadError, Tile
+from ..scenes.scene import Tile
 
 warnings.filterwarnings("ignore", category=NoOverviewWarning)
 
 SIDE = 256
 """Of a tile, px."""
-
-_OPENED = 32
-"""Scenes that are kept open: looking for an image's black collar takes longer than a tile."""
 
 
 def levels(height: int, width: int) -> int:
@@ -75,8 +68,6 @@ class Tiles:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._opened: OrderedDict[tuple[object, ...], RasterPixels] = OrderedDict()
-        self._lock = threading.Lock()
 
     def read(self, scene: Scene, before: Scene | None, where: Place, layer: str) -> ImageData:
         """Pixels of a tile, uint8 (3, 256, 256); what was not measured, or lies outside, is masked.
@@ -86,52 +77,13 @@ class Tiles:
         what cannot be decoded.
         """
         pixels = self.pixels(scene, before)
-        try:
-            if isinstance(pixels, PhotoPixels):
-                return _nothing() if layer == "pre" else _of_photo(pixels, where)
-            return _of_raster(pixels, where, layer)
-        except ReadError:
-            self._forget(scene)
-            raise
+        if isinstance(pixels, PhotoPixels):
+            return _nothing() if layer == "pre" else _of_photo(pixels, where)
+        return _of_raster(pixels, where, layer)
 
     def pixels(self, scene: Scene, before: Scene | None) -> RasterPixels | PhotoPixels:
-        """The pixels of a scene, opened once."""
-        if scene.kind == "photo":
-            return open_pixels(self._files, scene)
-        key = scene.id, str(place_of(self._files, scene)), None if before is None else before.id
-        with self._lock:
-            if key in self._opened:
-                self._opened.move_to_end(key)
-                return self._opened[key]
-        for image in (scene, before):
-            if image is not None:
-                self._check(image)
-        found = open_pixels(self._files, scene, before)
-        assert isinstance(found, RasterPixels)
-        with self._lock:
-            self._opened[key] = found
-            while len(self._opened) > _OPENED:
-                self._opened.popitem(last=False)
-        return found
-
-    def _check(self, scene: Scene) -> None:
-        """Refuse a file that is not the one that was catalogued: what lies there may be anything."""
-        if scene.kind != "raster" or scene.content is not None:
-            return
-        path = place_of(self._files, scene).resolve()
-        if not path.is_file():
-            raise Refused(
-                f"{scene.name} is not where it was. Add it again with `aftermap catalog add`."
-            )
-        if fingerprint_file(path)["sampled_sha256"] != scene.digest:
-            raise Refused(
-                f"{scene.name} is another image now. Add it again with `aftermap catalog add`."
-            )
-
-    def _forget(self, scene: Scene) -> None:
-        with self._lock:
-            for key in [key for key in self._opened if key[0] == scene.id]:
-                del self._opened[key]
+        """The pixels of a scene."""
+        return open_pixels(self._files, scene, before)
 
 
 def _nothing() -> ImageData:
@@ -140,11 +92,6 @@ def _nothing() -> ImageData:
 
 def _masked(values: np.ndarray, valid: np.ndarray) -> ImageData:
     return ImageData(np.ma.MaskedArray(values, np.broadcast_to(~valid, values.shape)))
-
-
-def _coloured(bands: np.ndarray) -> np.ndarray:
-    """The first three bands; of fewer the first, three times, as `pixels` shows them."""
-    return bands[:3] if len(bands) >= 3 else np.repeat(bands[:1], 3, axis=0)
 
 
 def _of_photo(pixels: PhotoPixels, where: Place) -> ImageData:
@@ -164,7 +111,7 @@ def _of_raster(pixels: RasterPixels, where: Place, layer: str) -> ImageData:
         return _nothing()
     if where.whole:
         found, valid = scene.read(grid, where.row, where.col, where.row + SIDE, where.col + SIDE)
-        return _masked(_coloured(found), valid)
+        return _masked(coloured(found), valid)
     return _coarse(scene.tiles[0], grid, where)
 
 
@@ -193,7 +140,7 @@ def _coarse(tile: Tile, grid: GeoBox, where: Place) -> ImageData:
         good &= np.isfinite(measured).all(axis=0)
     if tile.collar is not None:
         good &= ~tile.collar.on(measured, part)
-    return _placed(_coloured(_bytes(measured, raster)), good)
+    return _placed(coloured(_bytes(measured, raster)), good)
 
 
 def _dataset(tile: Tile, grid: GeoBox) -> DatasetReader | WarpedVRT:

@@ -25,11 +25,14 @@ from ..finished import Finished
 from .catalog import Catalog
 from .scene_grid import grid_of, pixels_lonlat, to_pixels
 from .tables import Run, Scene
+from .turns import Turns
 
 LEVELS = ("p_none", "p_minor", "p_major", "p_destroyed")
 
 _SHOWN = ("damage_class", "damage_score", *LEVELS, "valid_frac", "area_m2", "lon", "lat", "address")
 """What is told of a building, where the run's table has it."""
+
+_COPYING = Turns()
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
@@ -155,7 +158,8 @@ def open_buildings(catalog: Catalog, run: Run, scene: Scene | None) -> Buildings
     Damage areas, which lie in the run's GeoPackage, are copied once into the catalog's cache.
     """
     folder = Path(run.path).resolve()
-    finished = _opened(folder, _stamp(folder / "run.json"))
+    stamp = _stamp(folder / "run.json")
+    finished = _opened(folder, stamp)
     if finished.run_id != run.run_id:
         raise Refused(
             f"{run.path} holds another run now ({finished.run_id[:12]}). Add it with `aftermap catalog add`."
@@ -163,11 +167,21 @@ def open_buildings(catalog: Catalog, run: Run, scene: Scene | None) -> Buildings
     grid = None if scene is None else grid_of(scene)
     path = folder / "buildings.parquet"
     if not finished.has_buildings:
-        path = catalog.folder / "cache" / f"areas-{run.run_id}.parquet"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            write_geoparquet(path, finished.blocks())
+        path = _copied_areas(catalog.folder / "cache", finished, stamp)
     return Buildings(finished, path, finished.grid if grid is None else grid)
+
+
+def _copied_areas(cache: Path, finished: Finished, stamp: tuple[int, int]) -> Path:
+    """The areas of a run as GeoParquet; a run that went on has another stamp, and is copied anew."""
+    path = cache / f"areas-{finished.run_id}-{stamp[0]:x}-{stamp[1]:x}.parquet"
+    with _COPYING.of(path):
+        if not path.exists():
+            cache.mkdir(exist_ok=True)
+            write_geoparquet(path, finished.blocks())
+            for old in cache.glob(f"areas-{finished.run_id}*.parquet"):
+                if old != path:
+                    old.unlink(missing_ok=True)
+    return path
 
 
 def _stamp(path: Path) -> tuple[int, int]:

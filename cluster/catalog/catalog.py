@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ...scenes.errors import Refused
@@ -36,10 +36,18 @@ class Catalog:
 
     folder: Path
     database: Database
+    private_services: bool = True
+    """Whether images are fetched of services on this machine or in the own network."""
 
     @classmethod
-    def open(cls, folder: str | Path, address: str | None = None, create: bool = False) -> Catalog:
-        """Open the catalog of a folder; `create` makes it where there is none.
+    def open(
+        cls,
+        folder: str | Path,
+        address: str | None = None,
+        create: bool = False,
+        private_services: bool = True,
+    ) -> Catalog:
+        """Open the catalog of a folder; `create` makes it where there is none, for its owner alone.
 
         `address` is that of a PostgreSQL database, else `AFTERMAP_DATABASE`, else the folder's own
         file is used. Raises Refused where there is no catalog, or its database cannot be used.
@@ -53,12 +61,13 @@ class Catalog:
                 f"`aftermap catalog add IMAGE --catalog {folder}`."
             )
         try:
-            (root / "files").mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (root / "files").mkdir(exist_ok=True)
         except OSError as error:
             raise Refused(
                 f"The catalog's folder {root} cannot be made: {error.strerror}. Change --catalog."
             ) from error
-        catalog = cls(root, Database.open(address or root / DATABASE))
+        catalog = cls(root, Database.open(address or root / DATABASE), private_services)
         with catalog.tidying() as session:
             if session.scalars(select(LabelSet).limit(1)).first() is None:
                 session.add_all(plain_labels())
@@ -137,13 +146,22 @@ def named_files(session: Session) -> Iterator[tuple[str, str]]:
 
 def local_user(session: Session) -> User:
     """Who works at the command line, by the name of the system's account; an admin who cannot log in."""
-    name = getpass.getuser()
-    found = session.scalars(select(User).where(User.name == name)).first()
-    if found is None:
-        found = User(name=name, role="admin")
-        session.add(found)
-        session.flush()
-    return found
+    return user_called(session, getpass.getuser(), "admin")
+
+
+def user_called(session: Session, name: str, role: str) -> User:
+    """The user of a name; one of this role, who cannot log in, is made where there is none."""
+    query = select(User).where(User.name == name)
+    found = session.scalars(query).first()
+    if found is not None:
+        return found
+    user = User(name=name, role=role)
+    try:
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError:  # somebody else has made the same user at the same moment
+        return session.scalars(query).one()
+    return user
 
 
 def note(session: Session, user: User | None, action: str, subject: str, **details: Any) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -70,7 +71,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Look at one state of the tables."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -86,6 +87,13 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+    @property
+    def _reader(self) -> Engine:
+        # By itself each of PostgreSQL's statements sees what others have changed since the one before.
+        if self.is_file:
+            return self.engine
+        return self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def _writer(self) -> Engine:
@@ -117,13 +125,24 @@ def _url(address: str | Path) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        return create_engine(
+            url, hide_parameters=True, pool_pre_ping=True, pool_size=10, max_overflow=20
+        )
+    _begin_file(Path(str(url.database)))
     engine = create_engine(
-        url, connect_args={"check_same_thread": False, "timeout": _WAIT_MS / 1000}
+        url,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": _WAIT_MS / 1000},
     )
     event.listen(engine, "connect", _opened)
     event.listen(engine, "begin", _begun)
     return engine
+
+
+def _begin_file(path: Path) -> None:
+    """Make SQLite's file where there is none, for its owner alone: it holds passwords' hashes."""
+    with suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _opened(connection: Any, _: object) -> None:

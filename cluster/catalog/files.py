@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO
 
@@ -48,20 +50,28 @@ class Files:
             ) from error
 
     @contextmanager
-    def temporary(self) -> Iterator[IO[bytes]]:
-        """A file that is on the same disk and is gone in the end."""
+    def temporary(self) -> Iterator[tuple[BufferedRandom, Path]]:
+        """A file that is on the same disk, and its path; it is gone in the end unless `Adding.move` took it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=_BEGUN) as stream:
-            yield stream
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=_BEGUN)
+        try:
+            with os.fdopen(handle, "w+b") as stream:
+                yield stream, Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
         """The names of all files, in order."""
         for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
             yield from sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name))
 
-    def begun(self) -> Iterator[Path]:
-        """Files that an interrupted process left unfinished."""
-        yield from sorted(self.folder.glob(f"{_BEGUN}*"))
+    def begun(self, idle_s: float = 0) -> Iterator[Path]:
+        """Files that are not whole, of those that nobody has written to for so many seconds."""
+        before = time.time() - idle_s
+        for path in sorted(self.folder.glob(f"{_BEGUN}*")):
+            with suppress(FileNotFoundError):  # it was finished meanwhile
+                if path.stat().st_mtime <= before:
+                    yield path
 
     def sound(self, name: str) -> bool:
         """Whether a file's bytes are those that its name says."""
@@ -79,30 +89,26 @@ class Adding:
 
     def put(self, content: bytes | IO[bytes], suffix: str) -> str:
         """Keep a file and give its name; it is on the disk, whole, when this returns."""
-        folder = self.files.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, begun = tempfile.mkstemp(dir=folder, prefix=_BEGUN)
-        try:
-            with os.fdopen(handle, "w+b") as stream:
-                if isinstance(content, bytes):
-                    stream.write(content)
-                else:
-                    shutil.copyfileobj(content, stream, 1 << 20)
-                stream.flush()
-                os.fsync(stream.fileno())
-                stream.seek(0)
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            name = f"{digest}.{suffix}"
-            target = self.files.path(name)
-            if not target.exists():
+        with self.files.temporary() as (stream, begun):
+            if isinstance(content, bytes):
+                stream.write(content)
+            else:
+                shutil.copyfileobj(content, stream, 1 << 20)
+            return self.move(begun, settled(stream), suffix)
+
+    def move(self, begun: Path, digest: str, suffix: str) -> str:
+        """Keep a file of `Files.temporary` by a rename, and give its name; `digest` is what `settled` gave."""
+        name = f"{digest}.{suffix}"
+        target = self.files.path(name)
+        if not target.exists():
+            if not target.parent.exists():
                 target.parent.mkdir(exist_ok=True)
-                os.chmod(begun, 0o644)
-                os.replace(begun, target)
-                _sync(target.parent)
-                self.new.append(name)
-            return name
-        finally:
-            Path(begun).unlink(missing_ok=True)
+                _sync(target.parent.parent)
+            os.chmod(begun, 0o644)
+            os.replace(begun, target)
+            _sync(target.parent)
+            self.new.append(name)
+        return name
 
     def put_card(self, name: str, text: str) -> None:
         """Write what belongs to a file beside it, as `<sha-256>.json`."""
@@ -110,6 +116,15 @@ class Adding:
         if not card.exists():
             self.new.append(card.name)
         write_atomically(card, text.encode())
+        _sync(card.parent)
+
+
+def settled(stream: BufferedRandom) -> str:
+    """The SHA-256 of a file's bytes, once all of them are on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -15,19 +15,25 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ...models.photos.decode import is_photo, open_photo
-from ...scenes.download import download
+from ...scenes.download import Bounds, download
 from ...scenes.errors import Refused, UsageError
 from ...scenes.grid import gsd
 from ...scenes.pair import Pair, acquisition_date, make_pair
-from ...scenes.remote import RemoteFile, is_remote
+from ...scenes.remote import RemoteFile, Unreachable, is_remote
 from ..fingerprint import fingerprint_file
 from .catalog import Catalog, local_user, note
-from .files import Adding
+from .files import Adding, settled
 from .photo_place import place_of
 from .tables import Scene, User
+from .turns import Turns
 
 _TOGETHER = 32
 """Images that are added at once: those who tag meanwhile need not wait for thousands."""
+
+_FETCHING = Turns()
+
+_WAIT_S = 30
+"""How long one waits for an image that somebody else fetches, s: a server has other things to answer."""
 
 _RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt"})
 
@@ -100,27 +106,47 @@ def add_images(
 def fetched(catalog: Catalog, scene: Scene) -> Scene:
     """The scene with its image at hand: one of a service is fetched now, once, whole or not at all.
 
-    Raises Unreachable where the service does not answer, Refused where it sends no image.
+    Raises Unreachable where the service does not answer, and where another thread has been fetching the same
+    image for half a minute; Refused where it sends no image, or lies in the own network and the
+    catalog's `private_services` does not allow it.
     """
     if scene.kind != "service":
         return scene
-    assert scene.source is not None
-    with catalog.files.temporary() as stream:
-        download(RemoteFile.of(scene.source), stream)
-        path = Path(stream.name)
+    file = RemoteFile.of(str(scene.source))
+    with _FETCHING.of((catalog.folder, scene.id), _WAIT_S) as held:
+        if not held:
+            raise Unreachable(f"{file} is being fetched at this moment. Try again in a minute.")
+        with catalog.reading() as session:
+            found: Scene = session.get_one(Scene, scene.id)
+        return _fetch(catalog, found, file) if found.kind == "service" else found
+
+
+def before_of(catalog: Catalog, scene: Scene) -> Scene | None:
+    """The image before, at hand as `fetched` has it; None where there is none."""
+    if scene.before_id is None:
+        return None
+    with catalog.reading() as session:
+        before = session.get_one(Scene, scene.before_id)
+    return fetched(catalog, before)
+
+
+def _fetch(catalog: Catalog, scene: Scene, file: RemoteFile) -> Scene:
+    with catalog.files.temporary() as (stream, path):
+        size = download(file, stream, Bounds(private=catalog.private_services))
+        digest = settled(stream)
         try:
             image = _inspected(path, About(**scene.options))
         except Refused as error:
-            raise Refused(f"{RemoteFile.of(scene.source)} sent no image: {error}") from error
+            raise Refused(f"{file} sent no image: {error}") from error
+        # Others can write all the time that this takes; they wait for a rename only.
         with catalog.adding() as (session, adding):
-            row = session.get_one(Scene, scene.id, with_for_update=True)
+            row: Scene = session.get_one(Scene, scene.id, with_for_update=True)
             if row.kind == "service":  # else another process was quicker
-                with path.open("rb") as content:
-                    row.content = adding.put(content, image.suffix)
+                row.content = adding.move(path, digest, image.suffix)
                 for name, value in image.values.items():
                     if value is not None and name not in ("digest", "name", "path"):
                         setattr(row, name, value)
-                note(session, None, "fetch", f"scene {row.id}", bytes=path.stat().st_size)
+                note(session, None, "fetch", f"scene {row.id}", bytes=size)
             return row
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ...scenes.errors import Refused, UsageError
@@ -52,8 +53,11 @@ def change_labels(session: Session, name: str, labels: Sequence[Mapping[str, Any
     if newest is not None and newest.labels == checked:
         return newest
     made = LabelSet(name=name, version=1 if newest is None else newest.version + 1, labels=checked)
-    session.add(made)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(made)
+    except IntegrityError:  # somebody else has changed it at the same moment
+        return change_labels(session, name, labels)
     return made
 
 

@@ -92,8 +92,18 @@ def promoted(session: Session, method: str) -> Model | None:
     ).first()
 
 
+def hold_models(session: Session, method: str) -> None:
+    """Have nobody else put a model of a method in use until this transaction ends.
+
+    What was read of them before is read again: it may have waited for somebody who has just done so.
+    """
+    query = select(Model).where(Model.method == method).order_by(Model.id)
+    session.scalars(query.with_for_update().execution_options(populate_existing=True)).all()
+
+
 def promote(session: Session, model: Model, by: User | None) -> None:
     """Put a model in use; the one before it is retired."""
+    hold_models(session, model.method)
     session.execute(
         update(Model)
         .where(Model.method == model.method, Model.state == "promoted", Model.id != model.id)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from ...scenes.errors import Refused, UsageError
-from .catalog import note
+from .catalog import note, user_called
 from .tables import ROLES, Login, User
 
 LEAST_PASSWORD = 10
@@ -34,10 +34,9 @@ def add_user(session: Session, name: str, role: str, password: str, by: User | N
     check_role(role)
     if len(password) < LEAST_PASSWORD:
         raise UsageError(f"A password has {LEAST_PASSWORD} characters or more.")
-    found = session.scalars(select(User).where(User.name == name)).first()
-    user = found or User(name=name)
-    user.role, user.password, user.active = role, _HASHER.hash(password), True
-    session.add(user)
+    hashed = _HASHER.hash(password)
+    user = user_called(session, name, role)
+    user.role, user.password, user.active = role, hashed, True
     session.flush()
     log_out_everywhere(session, user)
     note(session, by, "user", name, role=role)

@@ -9,16 +9,20 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from PIL import Image
-from pyproj import Transformer
 
 from ...models.photos.decode import open_photo
 from ...scenes.errors import Refused
 from ...scenes.handles import stamp_of
 from ...scenes.pair import Pair, make_pair
+from ..fingerprint import fingerprint_file
 from .files import Files
+from .scene_grid import pixels_lonlat
 from .tables import Scene
+from .turns import Turns
+
+_DECODING = Turns()
+"""Of photos: decoding one takes many times its size in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +47,14 @@ class RasterPixels:
         if top < bottom and left < right:
             found = self.pair.read(top, left, bottom, right)
             place = np.s_[:, top - row : bottom - row, left - col : right - col]
-            post[place] = _coloured(found.post)
+            post[place] = coloured(found.post)
             if pre is not None:
-                pre[place] = _coloured(found.pre)
+                pre[place] = coloured(found.pre)
         return post, pre
 
     def lonlat(self, row: float, col: float) -> tuple[float, float] | None:
         """Where a pixel lies, degrees."""
-        grid: GeoBox = self.pair.grid
-        x, y = grid.affine * (col, row)
-        lon, lat = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True).transform(
-            x, y
-        )
+        lon, lat = pixels_lonlat(np.array([[col, row]], float), self.pair.grid)[0]
         return float(lon), float(lat)
 
 
@@ -89,14 +89,18 @@ class PhotoPixels:
 def open_pixels(
     files: Files, scene: Scene, before: Scene | None = None
 ) -> RasterPixels | PhotoPixels:
-    """The pixels of a scene; raises Refused where its file is gone, has changed or cannot be read."""
+    """The pixels of a scene, and of a raster before it on the same grid.
+
+    Raises Refused where a file is gone, is another image now or cannot be read, and for an image that
+    was not fetched yet; one before that was not is left out.
+    """
     if scene.kind == "photo":
         assert scene.content is not None
         return PhotoPixels(_photo(str(files.path(scene.content))))
-    earlier = None if before is None or before.kind != "raster" else place_of(files, before)
-    places = [earlier, place_of(files, scene)]
-    stamps = [stamp_of(path) if path is not None and path.is_file() else None for path in places]
-    pair = _pair(*places, json.dumps(scene.options, sort_keys=True), tuple(stamps))
+    if scene.kind == "service":
+        raise Refused(f"{scene.name} was not fetched yet. Look at it in the app once.")
+    earlier = None if before is None or before.kind != "raster" else _Source.of(files, before)
+    pair = _pair(earlier, _Source.of(files, scene), json.dumps(scene.options, sort_keys=True))
     if pair.post.dtype != np.uint8:
         raise Refused(
             f"{scene.name} holds {pair.post.dtype} values, of which nobody said which are black and white. "
@@ -117,18 +121,51 @@ def as_png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A raster's file that is the one that was catalogued: what lies there now may be anything."""
+
+    path: Path
+    stamp: tuple[int, ...]
+    """Another one once the file has changed."""
+
+    @classmethod
+    def of(cls, files: Files, scene: Scene) -> _Source:
+        path = place_of(files, scene).resolve()
+        if not path.is_file():
+            raise Refused(
+                f"{scene.name} is not where it was. Add it again with `aftermap catalog add`."
+            )
+        stamp = stamp_of(path)
+        if scene.content is None and _digest(path, stamp) != scene.digest:
+            raise Refused(
+                f"{scene.name} is another image now. Add it again with `aftermap catalog add`."
+            )
+        return cls(path, stamp)
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, stamp: tuple[int, ...]) -> object:
+    return fingerprint_file(path)["sampled_sha256"]
+
+
 @lru_cache(maxsize=32)
-def _pair(before: Path | None, after: Path, options: str, stamps: tuple[object, ...]) -> Pair:
-    """A pair; to open it takes longer than to read a square. Files that changed have other stamps."""
-    return make_pair(before, after, **json.loads(options))
+def _pair(before: _Source | None, after: _Source, options: str) -> Pair:
+    """A pair; to open it takes longer than to read a square."""
+    return make_pair(None if before is None else before.path, after.path, **json.loads(options))
+
+
+def _photo(path: str) -> np.ndarray:
+    with _DECODING.of(path):
+        return _decoded(path)
 
 
 @lru_cache(maxsize=4)
-def _photo(path: str) -> np.ndarray:
+def _decoded(path: str) -> np.ndarray:
     # A file of the catalog never changes, so that its path stands for its content.
     return np.ascontiguousarray(np.asarray(open_photo(Path(path))).transpose(2, 0, 1))
 
 
-def _coloured(bands: np.ndarray) -> np.ndarray:
+def coloured(bands: np.ndarray) -> np.ndarray:
     """The first three bands; of fewer the first, three times."""
     return bands[:3] if len(bands) >= 3 else np.repeat(bands[:1], 3, axis=0)

@@ -30,6 +30,7 @@ def add_run(catalog: Catalog, path: Path) -> tuple[Run, bool]:
         known = session.scalars(select(Run).where(Run.run_id == finished.run_id)).first()
         if known is not None:
             known.path = str(Path(path).absolute())
+            known.totals = record["totals"]  # of a run that went on, these are new
             return known, False
         run = Run(
             run_id=finished.run_id,

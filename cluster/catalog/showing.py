@@ -10,6 +10,7 @@ from sqlalchemy import func, inspect, select
 from sqlalchemy.orm import Session
 
 from ...scenes.errors import Refused, UsageError
+from ...scenes.remote import RemoteFile
 from .listing import printed
 from .tables import Chip, Review, Run, Tag, User
 
@@ -43,7 +44,10 @@ def _scene(session: Session, which: str) -> dict[str, Any]:
     tags = current_tags().where(Tag.scene_id == scene.id).subquery()
     labels = session.execute(select(tags.c.label, func.count()).group_by(tags.c.label))
     by = session.get_one(User, scene.added_by).name
-    return _columns(scene) | {"added_by": by, "tags": {str(label): n for label, n in labels}}
+    # Of a signed address the signature is a secret.
+    source = None if scene.source is None else RemoteFile.of(scene.source).url
+    told = {"source": source, "added_by": by, "tags": {str(label): n for label, n in labels}}
+    return _columns(scene) | told
 
 
 def _tag(session: Session, which: str) -> dict[str, Any]:

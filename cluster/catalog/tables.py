@@ -342,6 +342,8 @@ class Job(Table):
     pid: Mapped[int | None]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     began_at: Mapped[datetime] = mapped_column(default=now)
+    heard_at: Mapped[datetime] = mapped_column(default=now)
+    """When its process last said that it lives."""
     ended_at: Mapped[datetime | None]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ...scenes.errors import UsageError
 from .catalog import Catalog, note
-from .imagery import fetched
+from .imagery import before_of, fetched
 from .labels import check_label
 from .pixels import PhotoPixels, RasterPixels, as_png, open_pixels
 from .tables import Chip, LabelSet, Scene, Tag, User, now
@@ -96,9 +96,7 @@ class _Shown:
         return Square(place, as_png(post), None if pre is None else as_png(pre), middle)
 
     def _open(self, scene: Scene) -> None:
-        with self.catalog.reading() as session:
-            before = None if scene.before_id is None else session.get(Scene, scene.before_id)
-        files = self.catalog.files
+        files, before = self.catalog.files, before_of(self.catalog, scene)
         self._pixels, self._before = open_pixels(files, scene, before), None
         # Photos before and after lie on each other only where they were cut so: chips of a data set.
         if scene.kind == "photo" and before is not None and before.kind == "photo":

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from ...scenes.errors import AftermapError, Refused, UsageError
 from .catalog import Catalog, note
-from .imagery import fetched
+from .imagery import before_of, fetched
 from .labels import check_label
 from .pixels import as_png, open_pixels
 from .tables import Chip, LabelSet, Scene, Tag, User, now
@@ -181,11 +181,24 @@ def _known(session: Session, user: User, said: Said) -> Tag | None:
     found = session.get(Tag, said.id, options=_WHOLE)
     if found is None:
         return None
-    if (found.user_id, found.label, found.replaces) != (user.id, said.label, said.replaces):
+    told = (user.id, said.label_set, said.label, said.replaces)
+    same = (found.user_id, found.label_set_id, found.label, found.replaces) == told
+    if not same or (said.replaces is None and not _same_place(found, said)):
         raise UsageError(
             f"The tag {said.id} is there already and says something else. Make a new id."
         )
     return found
+
+
+def _same_place(found: Tag, said: Said) -> bool:
+    """Whether a tag is where somebody says, polygons to a nanodegree (or, in photos, as little of a px)."""
+    chip = None if found.chip is None else (found.chip.row, found.chip.col, found.chip.side)
+    if (found.scene_id, chip) != (said.scene, said.square):
+        return False
+    if found.polygon is None or said.polygon is None:
+        return found.polygon is said.polygon
+    shapes = shape(found.polygon), shape(polygon_in(said.polygon, found.scene))
+    return bool(shapely.equals_exact(*shapes, tolerance=1e-9))
 
 
 def _current(session: Session, wanted: str) -> Tag:
@@ -227,8 +240,7 @@ def check_square(scene: Scene, place: tuple[int, int, int], shape: tuple[int, in
 def square_of(catalog: Catalog, scene: Scene, place: tuple[int, int, int]) -> Square:
     """A square of a scene with its pixels; UsageError or Refused where there is none to see."""
     row, col, side = place
-    with catalog.reading() as session:
-        before = None if scene.before_id is None else session.get(Scene, scene.before_id)
+    before = None if scene.kind == "photo" else before_of(catalog, scene)
     pixels = open_pixels(catalog.files, scene, before)
     check_square(scene, place, pixels.shape)
     post, pre = pixels.square(row, col, side)

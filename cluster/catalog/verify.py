@@ -15,6 +15,9 @@ from ..fingerprint import fingerprint_file
 from .catalog import Catalog, named_files
 from .tables import Chip, Model, ModelTag, Run, Scene, SplitChip, Tag
 
+_IDLE_S = 3600
+"""Files that are not whole and younger than this may be downloads on their way."""
+
 
 @dataclass
 class Verified:
@@ -67,7 +70,7 @@ def verify(
         with catalog.tidying() as session:
             for name in _left_over(catalog, session):
                 (catalog.files.path(name)).unlink(missing_ok=True)
-            for path in catalog.files.begun():
+            for path in catalog.files.begun(_IDLE_S):
                 path.unlink(missing_ok=True)
     with catalog.reading() as session:
         for table in (Scene, Chip, Tag, Model, Run):
@@ -84,7 +87,8 @@ def verify(
         found.counts["files"] = len({name for name, _ in named})
         found.problems += [*_rows(session), *_cards(catalog, session)]
         found.elsewhere += _elsewhere(session)
-        found.left_over = [*_left_over(catalog, session), *(p.name for p in catalog.files.begun())]
+        begun = (path.name for path in catalog.files.begun(_IDLE_S))
+        found.left_over = [*_left_over(catalog, session), *begun]
     return found
 
 

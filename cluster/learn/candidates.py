@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from sqlalchemy import select
@@ -17,8 +19,11 @@ from ..catalog.catalog import Catalog
 from ..catalog.pixels import RasterPixels, open_pixels
 from ..catalog.tables import Chip, Scene
 from ..catalog.tagging import LEAST_SIDE, MOST_SIDE
-from .config import LearnConfig
+from .config import MOST, LearnConfig
 from .pictures import Square, SquarePictures
+
+MOST_PHOTOS = MOST // 2
+"""Of them are looked at; rasters share the rest."""
 
 _OVERVIEW = 1024
 """Side of the picture in which it is seen where a raster has data, px."""
@@ -36,7 +41,7 @@ class Candidates:
 
     @property
     def squares(self) -> Sequence[Square]:
-        """In the order of the scenes."""
+        """Of photos, then of rasters, small ones first."""
         return self.pictures.squares
 
 
@@ -51,30 +56,24 @@ def candidates_of(
 
     `sides` are theirs in a raster, px, and the network's, to which they are resampled.
     Of a raster at most `config.candidates` of a grid, the same each time as long as nobody tags them;
-    of a photo its middle. Images before an event, services that are not fetched, rasters whose
-    pixels are outside `gsd`, m, and what cannot be read are passed over, the latter three in words.
+    of a photo its middle. There are at most `MOST` in all and `MOST_PHOTOS` of photos; rasters share
+    what is left evenly. Images before an event, services that are not fetched, rasters whose pixels
+    are outside `gsd`, m, and what cannot be read or is too much are passed over, all but the first in
+    words.
     """
     with catalog.reading() as session:
         scenes = _scenes(session)
     chips: dict[int, list[Chip]] = defaultdict(list)
     for chip in tagged:
         chips[chip.scene_id].append(chip)
-    rasters: dict[int, RasterPixels] = {}
-    squares: list[Square] = []
-    left_out: list[str] = []
-    for scene in scenes:
-        if scene.kind == "photo":
-            squares += [] if chips[scene.id] else _middle(scene)
-            continue
-        try:
-            rasters[scene.id] = _opened(catalog, scene, gsd)
-            found = _of_raster(rasters[scene.id], scene, sides[0], chips[scene.id])
-            squares += [s for s, _ in zip(found, range(config.candidates), strict=False)]
-        except AftermapError as error:
-            left_out.append(str(error))
     by_number = {scene.id: scene for scene in scenes}
-    pictures = SquarePictures(catalog.files, by_number, rasters, squares, sides[1])
-    return Candidates(pictures, tuple(left_out))
+    photos = [scene for scene in scenes if scene.kind == "photo" and scene.id not in chips]
+    squares, passed = _of_photos(photos)
+    rasters, unusable = _opened(catalog, scenes, gsd)
+    ground = {by_number[number]: pixels for number, pixels in rasters.items()}
+    shared, left_out = _of_rasters(ground, config.candidates, MOST - len(squares), sides[0], chips)
+    pictures = SquarePictures(catalog.files, by_number, rasters, squares + shared, sides[1])
+    return Candidates(pictures, (*passed, *unusable, *left_out))
 
 
 def _scenes(session: Session) -> list[Scene]:
@@ -83,7 +82,61 @@ def _scenes(session: Session) -> list[Scene]:
     return list(session.scalars(select(Scene).where(Scene.id.not_in(before)).order_by(Scene.id)))
 
 
-def _opened(catalog: Catalog, scene: Scene, gsd: tuple[float, float] | None) -> RasterPixels:
+def _of_photos(photos: Sequence[Scene]) -> tuple[list[Square], list[str]]:
+    """The middle of each of some photos, and in words that there are more."""
+    # By digest is by chance, and each time the same: those tagged make room for others.
+    by_chance = sorted(photos, key=lambda scene: scene.digest)
+    found = [square for scene in by_chance for square in _middle(scene)]
+    return found[:MOST_PHOTOS], _passed("photos", len(found), MOST_PHOTOS)
+
+
+def _of_rasters(
+    rasters: Mapping[Scene, RasterPixels],
+    each: int,
+    most: int,
+    side: int,
+    chips: Mapping[int, Sequence[Chip]],
+) -> tuple[list[Square], list[str]]:
+    """At most `each` squares of a raster and `most` of all, and which rasters have none, in words.
+
+    What a small raster does not need of its share is the others'.
+    """
+    by_size = sorted(rasters, key=lambda scene: (math.prod(rasters[scene].shape), scene.digest))
+    squares: list[Square] = []
+    left_out = _passed("rasters", len(by_size), most)
+    turn = by_size[-most:]
+    for number, scene in enumerate(turn):
+        share = min(each, (most - len(squares)) // (len(turn) - number))
+        try:
+            found = _of_raster(rasters[scene], scene, side, chips.get(scene.id, ()))
+            squares += islice(found, share)
+        except AftermapError as error:
+            left_out.append(str(error))
+    return squares, left_out
+
+
+def _passed(what: str, count: int, most: int) -> list[str]:
+    if count <= most:
+        return []
+    return [f"{count - most} of {count} {what}: a learning looks at {most} of them at most"]
+
+
+def _opened(
+    catalog: Catalog, scenes: Sequence[Scene], gsd: tuple[float, float] | None
+) -> tuple[dict[int, RasterPixels], list[str]]:
+    """Rasters by number, and which cannot be used, in words."""
+    rasters, left_out = {}, []
+    for scene in scenes:
+        if scene.kind == "photo":
+            continue
+        try:
+            rasters[scene.id] = _usable(catalog, scene, gsd)
+        except AftermapError as error:
+            left_out.append(str(error))
+    return rasters, left_out
+
+
+def _usable(catalog: Catalog, scene: Scene, gsd: tuple[float, float] | None) -> RasterPixels:
     if scene.kind == "service":
         raise AftermapError(f"{scene.name} has not been fetched: nobody has looked at it yet")
     if gsd is not None and scene.gsd_m is not None and not gsd[0] <= scene.gsd_m <= gsd[1]:

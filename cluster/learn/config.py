@@ -11,6 +11,9 @@ How = Literal["mixed", "uncertain", "diverse", "disagreement", "audit"]
 Promote = Literal["if-better", "always", "never"]
 Heads = Literal["logistic", "svm", "softmax"]
 
+MOST = 20_000
+"""Squares that a learning looks at to suggest some: minutes with a small backbone."""
+
 METHODS = ("inception-window",)
 """Methods whose last layer can be learnt from tags."""
 
@@ -42,7 +45,7 @@ class LearnConfig:
     held_out: float = 0.25
     """Share of the ground that is tested on and never learnt from."""
     candidates: int = 2000
-    """Squares of each raster that suggestions are chosen from."""
+    """Squares of each raster that suggestions are chosen from; of all together at most `MOST`."""
     promote: Promote = "if-better"
     """When the new model comes into use."""
 
@@ -60,8 +63,8 @@ class LearnConfig:
             if value not in known:
                 raise UsageError(f"--{flag} is one of {', '.join(known)}, not {value!r}.")
         for flag, number in (("count", self.count), ("candidates", self.candidates)):
-            if not 1 <= number <= 100_000:
-                raise UsageError(f"--{flag} is a whole number from 1 to 100000, not {number}.")
+            if not 1 <= number <= MOST:
+                raise UsageError(f"--{flag} is a whole number from 1 to {MOST}, not {number}.")
         if self.side is not None and not 16 <= self.side <= 4096:
             raise UsageError(f"--side {self.side}: squares have 16 to 4096 px a side.")
         if not 0.05 <= self.held_out <= 0.5:

@@ -54,12 +54,18 @@ def best_threshold(scores: np.ndarray, damaged: np.ndarray) -> float:
     """
     if not damaged.any():
         return 0.5
-    levels = np.unique(scores)
+    levels, level = np.unique(scores, return_inverse=True)
     cuts = np.concatenate([[levels[0] / 2], (levels[1:] + levels[:-1]) / 2])
-    found = scores[:, None] >= cuts
-    f1 = 2 * (found & damaged[:, None]).sum(0) / (found.sum(0) + damaged.sum())
+    found = _at_least(level, len(levels))
+    right = _at_least(level[damaged], len(levels))
+    f1 = 2 * right / (found + damaged.sum())
     best = np.flatnonzero(f1 == f1.max())
     return float(cuts[best[len(best) // 2]])
+
+
+def _at_least(level: np.ndarray, count: int) -> np.ndarray:
+    """How many have a level of at least 0, 1, …, count - 1."""
+    return np.bincount(level, minlength=count)[::-1].cumsum()[::-1]
 
 
 @torch.inference_mode()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from threading import Event, Thread
 
 import psutil
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ...scenes.errors import AftermapError, Refused
@@ -26,6 +28,12 @@ LEARN = "learn"
 _BEGINS = timedelta(seconds=60)
 """How long a job may be without a process: from its row to the start of it."""
 
+_BEAT = 60.0
+"""Seconds after which a job says again that it lives."""
+
+_SILENT = timedelta(minutes=10)
+"""How long a job of another machine may say nothing."""
+
 _CLOCKS = 2.0
 """Seconds by which the system's clock and its count of a process' age may differ."""
 
@@ -38,14 +46,17 @@ class Running(Outrun):
 
 
 def jobs(catalog: Catalog) -> list[Job]:
-    """All jobs, the newest first; those whose process is gone are marked as stopped now."""
+    """All jobs, the newest first; those that are not alive any more are marked as stopped now."""
     with catalog.reading() as session:
         found = list(session.scalars(select(Job).order_by(Job.id.desc())))
     gone = [job.id for job in found if job.state == "running" and not _alive(job)]
     if not gone:
         return found
     with catalog.writing() as session:
-        _mark_stopped(session, gone)
+        query = select(Job).where(Job.id.in_(gone), Job.state == "running").order_by(Job.id)
+        for job in session.scalars(query.with_for_update()):
+            if not _alive(job):  # it may have said so since
+                _mark_stopped(job)
         return list(session.scalars(select(Job).order_by(Job.id.desc())))
 
 
@@ -57,7 +68,7 @@ def begin(catalog: Catalog, kind: str, user_name: str) -> Job:
         if user is None:
             raise Refused(f"There is no user {user_name!r}.")
         running = select(Job).where(Job.kind == kind, Job.state == "running").order_by(Job.id)
-        for other in session.scalars(running):
+        for other in session.scalars(running.with_for_update()):
             if _alive(other):
                 where = (
                     f" on {other.host}" if other.host not in (None, socket.gethostname()) else ""
@@ -66,7 +77,7 @@ def begin(catalog: Catalog, kind: str, user_name: str) -> Job:
                     f"Job {other.id} ({kind}) runs already{where}, since {other.began_at:%H:%M:%S}: "
                     f"{other.told or 'it begins'}. Wait for it."
                 )
-            _mark_stopped(session, [other.id])
+            _mark_stopped(other)
         job = Job(kind=kind, user_id=user.id, told="begins")
         session.add(job)
         session.flush()
@@ -83,28 +94,37 @@ def belongs(catalog: Catalog, job: int, pid: int) -> bool:
         row = session.get(Job, job, with_for_update=True)
         if row is None or row.state != "running":
             return False
-        row.pid, row.host, row.began_at = pid, socket.gethostname(), now()
+        row.pid, row.host, row.began_at, row.heard_at = pid, socket.gethostname(), now(), now()
         return True
 
 
 @contextmanager
-def reported(catalog: Catalog, job: int) -> Iterator[Tell]:
-    """Carry out a job in this process, and have its row say how far it is and how it ended."""
+def reported(catalog: Catalog, job: int, beat: float = _BEAT) -> Iterator[Tell]:
+    """Carry out a job in this process, and have its row say how far it is and how it ended.
+
+    Every `beat` seconds it says that it lives. To tell of one that was marked as stopped meanwhile
+    raises Refused: another may have begun.
+    """
     if not belongs(catalog, job, os.getpid()):
         raise Refused(f"There is no running job {job}.")
 
     def tell(done: float, words: str) -> None:
         with catalog.writing() as session:
-            row = session.get_one(Job, job)
-            row.done, row.told = done, words
+            row = session.get_one(Job, job, with_for_update=True)
+            if row.state != "running":
+                raise Refused(f"Job {job} is over: {row.told}. Begin it again.")
+            row.done, row.told, row.heard_at = done, words, now()
 
     try:
-        yield tell
+        with _beating(catalog, job, beat):
+            yield tell
     except AftermapError as error:
         _end(catalog, job, "failed", str(error))
         raise
     except Exception as error:
-        _end(catalog, job, "failed", f"unexpected {type(error).__name__}: {error}")
+        # Everybody can read the row, and nobody knows what the error tells of.
+        words = f"unexpected {type(error).__name__}; the terminal or cache/jobs/{job}.log says more"
+        _end(catalog, job, "failed", words)
         raise
     except BaseException:
         _end(catalog, job, "stopped", "interrupted")
@@ -112,31 +132,54 @@ def reported(catalog: Catalog, job: int) -> Iterator[Tell]:
 
 
 def finish(catalog: Catalog, job: int, words: str) -> None:
-    """Mark a job as done."""
+    """Mark a job as done, unless it is over already."""
     _end(catalog, job, "done", words)
 
 
 def _end(catalog: Catalog, job: int, state: str, words: str) -> None:
     with catalog.writing() as session:
-        row = session.get_one(Job, job)
+        row = session.get_one(Job, job, with_for_update=True)
+        if row.state != "running":
+            return
         row.state, row.told, row.ended_at = state, words, now()
         if state == "done":
             row.done = 1.0
 
 
-def _mark_stopped(session: Session, numbers: list[int]) -> None:
-    wanted = select(Job).where(Job.id.in_(numbers), Job.state == "running").with_for_update()
-    for job in session.scalars(wanted):
-        job.state, job.ended_at = "stopped", now()
-        job.told = f"its process is gone; it was at: {job.told}"
+@contextmanager
+def _beating(catalog: Catalog, job: int, beat: float) -> Iterator[None]:
+    """Say that a job lives, also while it is at something that has nothing to tell for long."""
+    over = Event()
+    alive = update(Job).where(Job.id == job, Job.state == "running")
+
+    def beating() -> None:
+        while not over.wait(beat):
+            # One that is missed does no harm.
+            with suppress(SQLAlchemyError), catalog.writing() as session:
+                session.execute(alive.values(heard_at=now()))
+
+    thread = Thread(target=beating, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _mark_stopped(job: Job) -> None:
+    elsewhere = job.pid is not None and job.host != socket.gethostname()
+    silent = f"nothing was heard of it on {job.host} since {job.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+    job.state, job.ended_at = "stopped", now()
+    job.told = f"{silent if elsewhere else 'its process is gone'}; it was at: {job.told}"
 
 
 def _alive(job: Job) -> bool:
-    """Whether the process of a running job lives; another machine's cannot be asked, and counts as such."""
+    """Whether the process of a running job lives; one of another machine while it was heard of lately."""
     if job.pid is None:
         return now() - job.began_at < _BEGINS
     if job.host != socket.gethostname():
-        return True
+        return now() - job.heard_at < _SILENT
     try:
         process = psutil.Process(job.pid)
         # A later process may have been given the same number.

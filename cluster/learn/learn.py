@@ -16,7 +16,7 @@ from ...models.checkpoint import SUFFIX, save
 from ...models.inception_window import InceptionWindow
 from ...scenes.errors import Refused
 from ..catalog.catalog import Catalog
-from ..catalog.lineage import Lineage, add_model, promote
+from ..catalog.lineage import Lineage, add_model, hold_models, promote, promoted
 from ..catalog.tables import Model, User
 from .begin import begun, network_of
 from .candidates import candidates_of
@@ -50,7 +50,8 @@ def learn(
 
     Features are those of the kept chips, never of the scenes, and stay in `cache/features` of the
     catalog's folder. The threshold is chosen on folds of the part that is learnt from; figures are those
-    of the other part. The same tags, in the same parts, give the same weights on the same machine.
+    of the other part, and by them, too, a model comes into use where `config.promote` is "if-better".
+    The same tags, in the same parts, give the same weights on the same machine.
     `dry_run` reads and writes nothing but says what would be learnt from.
 
     Raises Refused for an unknown label set, and where a part has too few squares of a kind: then
@@ -72,7 +73,7 @@ def learn(
     threshold = work.fit()
     figures, in_use = work.examined(threshold)
     model, new = work.keep(threshold, figures, in_use, by)
-    promoted, why = work.decide(model, figures, in_use, by)
+    used, why = work.decide(model, figures, in_use, by)
     found, left_out = work.suggestions(threshold)
     keep_suggestions(catalog, found, model.id)
     return Learnt(
@@ -83,7 +84,7 @@ def learn(
         digest=model.digest,
         figures=figures,
         in_use=in_use,
-        promoted=promoted,
+        promoted=used,
         why=why,
         suggestions=found,
         left_out=left_out,
@@ -168,10 +169,21 @@ class _Work:
         in_use: tuple[int, Figures] | None,
         by: User | None,
     ) -> tuple[bool, str]:
-        """Whether the model comes into use, and why; then it is."""
-        yes, why = _better(self.config.promote, model.id, figures, in_use)
-        if yes and model.state != "promoted":
-            with self.catalog.writing() as session:
+        """Whether the model comes into use, and why; then it is.
+
+        It stays a candidate where it was compared with a model that is no longer the one in use.
+        """
+        compared = None if self.lesson.in_use is None else self.lesson.in_use.id
+        with self.catalog.writing() as session:
+            hold_models(session, self.config.method)
+            found = promoted(session, self.config.method)
+            current = None if found is None else found.id
+            if current == model.id:
+                return True, "it is in use already"
+            if self.config.promote == "if-better" and current != compared:
+                return False, _overtaken(current)
+            yes, why = _better(self.config.promote, figures, in_use)
+            if yes:
                 promote(session, session.get_one(Model, model.id), by)
         return yes, why
 
@@ -255,12 +267,13 @@ class _Work:
         )
 
 
-def _better(
-    rule: str, model: int, figures: Figures, in_use: tuple[int, Figures] | None
-) -> tuple[bool, str]:
+def _overtaken(current: int | None) -> str:
+    now = "none is" if current is None else f"model {current} is, which it was not compared with"
+    return f"what was in use was changed while it was learnt; now {now}. Promote it, or learn again"
+
+
+def _better(rule: str, figures: Figures, in_use: tuple[int, Figures] | None) -> tuple[bool, str]:
     """Whether a model should come into use, and why: by average precision, as damage is rare."""
-    if in_use is not None and in_use[0] == model:
-        return True, "it is in use already"
     if rule != "if-better":
         return rule == "always", f"as --promote {rule} says"
     if in_use is None:

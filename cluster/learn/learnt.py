@@ -10,6 +10,11 @@ from .figures import Figures, table
 from .parts import BUFFER, TEST, TRAIN
 from .suggestions import Suggested, told
 
+_USED = (
+    "test       its figures also decide what comes into use (--promote if-better), and are a little "
+    "too good for that"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tags:
@@ -87,7 +92,7 @@ class Learnt:
         if self.figures is None:
             return "\n".join([*lines, "Nothing was learnt or written (--dry-run)."])
         known = "" if self.new else ", known already: the same tags, the same weights"
-        lines += ["", *table(self._rows()), ""]
+        lines += ["", *table(self._rows()), "", _USED]
         lines.append(f"model      {self.model} ({self.digest[:12]}{known})")
         lines.append(f"{'promoted' if self.promoted else 'candidate':<10} {self.why}")
         lines += told(self.suggestions)

@@ -14,6 +14,7 @@ from ..catalog.labels import PLAIN, latest
 from ..catalog.lineage import promoted, weights_of
 from ..catalog.pixels import open_pixels
 from ..catalog.tables import Model, Scene
+from ..catalog.tagging import check_square
 from .config import METHODS
 from .pictures import Square, pixels_of
 
@@ -38,7 +39,8 @@ class Saying:
 def says(catalog: Catalog, scene_id: int, square: tuple[int, int, int]) -> Saying:
     """Score a square (first row, first column, side) of a scene, px; one of another side is resampled.
 
-    Raises Refused where no model is in use, and for a scene or square that is not there.
+    Raises Refused where no model is in use and for a scene that is not there, UsageError for a square
+    that could not be tagged.
     """
     with catalog.reading() as session:
         model = next(filter(None, (promoted(session, method) for method in METHODS)), None)
@@ -59,16 +61,10 @@ def _score(
 ) -> float:
     import numpy as np
 
-    row, col, side = place
     pixels = open_pixels(catalog.files, scene)
-    height, width = pixels.shape
-    if side < 1 or row < 0 or col < 0 or row + side > height or col + side > width:
-        raise Refused(
-            f"A square of {side} px from row {row}, column {col} lies outside {scene.name}, which has "
-            f"{height} rows and {width} columns."
-        )
+    check_square(scene, place, pixels.shape)
     size = kernel.window.scan
-    image = pixels_of(pixels, Square(scene.id, row, col, side), size)[None]
+    image = pixels_of(pixels, Square(scene.id, *place), size)[None]
     return float(kernel.scores(image, np.ones((1, size, size), bool))[0])
 
 

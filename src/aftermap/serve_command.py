@@ -32,6 +32,13 @@ def serve(
         typer.Option(metavar="PEM", help="Certificate for https, with --key: passwords need it."),
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    allow_private_services: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private-services",
+            help="Fetch images of services in the own network, and by the proxies of the environment.",
+        ),
+    ] = False,
     dashboard: Annotated[
         str | None, typer.Option(metavar="URL", help="Dask dashboard that the app links to.")
     ] = None,

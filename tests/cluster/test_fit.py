@@ -33,6 +33,15 @@ from aftermap.cli import app
 SIDE = 16
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Trainings end with the same weights on the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Textures:
     """Undamaged ground, in squares."""
 
@@ -228,7 +237,8 @@ def test_other_weights_are_another_run(
 
 
 KILLED = (
-    "import os, signal, sys\n"
+    "import os, signal, sys, torch\n"
+    "torch.set_num_threads(1)\n"
     "import aftermap.models.adversarial_course as course, aftermap.cluster.assess as run\n"
     "stop_at, kept = sys.argv[5], course.save_state\n"
     "def die():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -283,6 +293,7 @@ def test_killed_in_training_and_in_the_run_it_goes_on_to_the_same_bytes(
     trained = student(out)
     run = fit(files, out, teachers[0], threads)
     assert student(out) == trained
+    assert run.record["facts"] == done.record["facts"]
     assert run.record["run_id"] == done.record["run_id"]
     assert outputs(out) == outputs(done.path)
 
@@ -344,14 +355,20 @@ def test_footprints_are_counted_on_squares_of_a_fit(
     done: am.Run,
     tmp_path: Path,
 ) -> None:
-    """Given later, to the run that is there: its chunks and its student are kept."""
+    """Given later, to the run that is there, they are refused; to a copy of its student they are heard."""
     import geopandas as gpd
 
     boxes = [shapely.box(60, 50, 80, 70), shapely.box(5, 5, 20, 20)]
     placed = [shapely.affinity.affine_transform(b, [0.5, 0, 0, -0.5, UTM.c, UTM.f]) for b in boxes]
     gpd.GeoDataFrame(geometry=placed, crs="EPSG:32637").to_file(tmp_path / "houses.gpkg")
+    asked = {"footprints": tmp_path / "houses.gpkg"}
     before = student(done.path)
-    run = fit(files, done.path, teachers[0], threads, footprints=tmp_path / "houses.gpkg")
-    assert run.record["chunks_run"] == 0
-    assert len(run.buildings) == 2
+    with pytest.raises(Refused, match=r"inputs\.footprints: was null"):
+        fit(files, done.path, teachers[0], threads, **asked)
     assert student(done.path) == before
+    shutil.copytree(f"{done.path}-student", tmp_path / "run-student")
+    run = fit(files, tmp_path / "run", teachers[0], threads, **asked)
+    assert len(run.buildings) == 2
+    assert {n: digest for n, (digest, _) in student(run.path).items()} == {
+        n: digest for n, (digest, _) in before.items()
+    }

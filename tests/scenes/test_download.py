@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
-from aftermap.scenes.download import download
+from aftermap.scenes.download import Bounds, download
 from aftermap.scenes.errors import Refused
-from aftermap.scenes.remote import RemoteFile
+from aftermap.scenes.remote import RemoteFile, Unreachable
 from loopback import Asked, Server, hanging, served, unavailable
 
 CONTENT = bytes(range(256)) * 3000
@@ -26,7 +27,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
 
 def _fetched(server: Server, most: int = 1 << 30) -> bytes:
     stream = io.BytesIO()
-    download(RemoteFile.of(server.url("image")), stream, most)
+    download(RemoteFile.of(server.url("image")), stream, Bounds(most))
     return stream.getvalue()
 
 
@@ -80,3 +81,69 @@ def test_a_full_disk_is_no_fault_of_the_network(server: Server) -> None:
     with pytest.raises(OSError, match="No space left"):
         download(RemoteFile.of(server.url("image")), Full())
     assert len(server.log) == 1
+
+
+def test_what_trickles_is_given_up_in_the_end(server: Server) -> None:
+    def trickle(asked: Asked) -> bool:
+        asked.handler.send_response(200)
+        asked.handler.send_header("Content-Length", "1000")
+        asked.handler.end_headers()
+        for _ in range(40):
+            asked.handler.wfile.write(b"x")
+            time.sleep(0.05)
+        asked.handler.close_connection = True
+        return True
+
+    server.fault = trickle
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match=r"did not come whole within 0\.4 s"):
+        download(RemoteFile.of(server.url("image")), io.BytesIO(), Bounds(within=0.4))
+    assert time.monotonic() - began < 1.5
+
+
+def test_attempts_end_when_the_time_is_over(server: Server) -> None:
+    def slowly(asked: Asked) -> bool:
+        time.sleep(0.3)
+        return asked.answer(503)
+
+    server.fault = slowly
+    with pytest.raises(Unreachable, match="did not come whole"):
+        download(RemoteFile.of(server.url("image")), io.BytesIO(), Bounds(within=0.2))
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[fe80::1]",
+        "[fd00::1]",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_own_network_is_asked_only_where_that_is_allowed(
+    server: Server, host: str, scheme: str
+) -> None:
+    file = RemoteFile.of(f"{scheme}://{host}:{server.port}/image")
+    with pytest.raises(Refused, match="own network"):
+        download(file, io.BytesIO(), Bounds(private=False))
+    assert server.log == []
+
+
+def test_nor_by_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url(""))
+    with pytest.raises(Refused, match="own network"):
+        download(RemoteFile.of("http://10.1.2.3/image"), io.BytesIO(), Bounds(private=False))
+    assert server.log == []

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aftermap.cluster.catalog.imagery import add_images
 from aftermap.cluster.catalog.people import log_out_everywhere
-from aftermap.cluster.catalog.tables import Suggestion, User
+from aftermap.cluster.catalog.tables import Scene, Suggestion, User
 from aftermap.web.pages import BUILT
 from playwright.sync_api import expect
+from rasters import texture, write_raster
 from sqlalchemy import delete, select
 from web_made import MARKUP, PASSWORD, Site
 
@@ -23,7 +26,13 @@ SENT = "header button:text-is('All sent')"
 
 
 @pytest.fixture
-def visit(browser: Any, site: Site) -> Iterator[Callable[..., Any]]:
+def expected() -> set[int]:
+    """Codes that the browser may complain about: the first is the question who is logged in."""
+    return {401, 409}
+
+
+@pytest.fixture
+def visit(browser: Any, site: Site, expected: set[int]) -> Iterator[Callable[..., Any]]:
     """Logs somebody in; in the end nothing was asked of another host, and nothing complained about."""
     contexts, requests, complaints = [], [], []
 
@@ -48,9 +57,10 @@ def visit(browser: Any, site: Site) -> Iterator[Callable[..., Any]]:
     yield visit
     for context in contexts:
         context.close()
-    # The browser itself notes what is not 2xx; the first is the question who is logged in.
-    expected = re.compile(r"the server responded with a status of (401|409)|net::ERR_FAILED")
-    assert [text for text in complaints if not expected.search(text)] == []
+    # The browser itself notes what is not 2xx.
+    codes = "|".join(map(str, expected))
+    noted = re.compile(f"the server responded with a status of ({codes})|net::ERR_FAILED")
+    assert [text for text in complaints if not noted.search(text)] == []
     assert {url.split("/api/")[0] for url in requests if "/api/" in url} == {site.address}
     assert all(url.startswith((f"{site.address}/", "data:", "blob:")) for url in requests)
 
@@ -184,6 +194,143 @@ def test_what_is_tagged_after_the_session_ended_is_sent_when_one_is_back(
     assert tags(site) == []
     log_in(page, "ana")
     assert [tag["user"] for tag in tags(site)] == ["ana"]
+
+
+def test_what_the_server_fails_over_holds_up_nothing_else(
+    visit: Callable[..., Any], site: Site, expected: set[int]
+) -> None:
+    """It is stepped over, with what builds on it, tried again, and can be discarded."""
+    expected.add(500)
+    clear(site)
+    page = tag_page(visit, site)
+
+    def fail(route: Any) -> None:
+        if route.request.post_data_json.get("square") == [200, 100, 96]:
+            route.fulfill(status=500, json={"error": "The disk is full.", "code": 500})
+        else:
+            route.continue_()
+
+    page.route("**/api/tags", fail)
+    page.keyboard.press("1")
+    page.get_by_role("button", name="1 unsent").wait_for()
+    for key in ("2", *4 * ["ArrowLeft"], "3"):  # the last corrects the one that fails
+        page.keyboard.press(key)
+    page.get_by_role("button", name="2 unsent").wait_for()
+    page.wait_for_timeout(200)
+    assert [tag["label"] for tag in tags(site)] == ["no-damage"]
+    page.get_by_role("button", name="2 unsent").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("The disk is full.").wait_for()
+    expect(dialog.get_by_role("button", name="Discard")).to_have_count(1)
+    expect(dialog.get_by_role("button", name="Send again")).to_have_count(0)
+    page.unroute("**/api/tags")
+    dialog.get_by_role("button", name="Send now").click()
+    settled(page)
+    assert sorted(tag["label"] for tag in tags(site)) == ["cannot-tell", "no-damage"]
+
+
+def test_what_is_stuck_is_discarded_with_what_builds_on_it(
+    visit: Callable[..., Any], site: Site, expected: set[int]
+) -> None:
+    expected.add(500)
+    clear(site)
+    page = tag_page(visit, site)
+    broken = {"status": 500, "json": {"error": "The disk is full.", "code": 500}}
+    page.route("**/api/tags", lambda route: route.fulfill(**broken))
+    for key in ("1", "ArrowLeft", "ArrowLeft", "2"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="2 unsent").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    page.get_by_text("Everything has reached the server.").wait_for()
+    page.unroute("**/api/tags")
+    page.keyboard.press("Escape")
+    settled(page)
+    assert tags(site) == []
+
+
+def test_what_was_refused_is_sent_again_once_the_image_is_back(
+    visit: Callable[..., Any], site: Site, expected: set[int]
+) -> None:
+    expected.add(400)
+    clear(site)
+    page = tag_page(visit, site)
+    image, away = site.folder / "post_20230208.tif", site.folder / "unmounted.tif"
+    image.rename(away)
+    try:
+        page.route("**/api/tags", lambda route: route.abort())  # so that two wait at once
+        for key in ("1", "ArrowLeft", "ArrowLeft", "2"):
+            page.keyboard.press(key)
+        page.get_by_role("button", name="2 unsent").click()
+        page.unroute("**/api/tags")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Send now").click()
+        dialog.get_by_text("is not where it was").wait_for()
+        dialog.get_by_text("What it changes was refused.").wait_for()
+    finally:
+        away.rename(image)
+    assert tags(site) == []
+    dialog.get_by_role("button", name="Send again").first.click()
+    settled(page)
+    assert [tag["label"] for tag in tags(site)] == ["no-damage"]
+
+
+def test_a_tile_that_failed_is_asked_for_again(
+    visit: Callable[..., Any], site: Site, expected: set[int]
+) -> None:
+    expected.add(500)
+    page = visit("viewer", "#/progress")
+    failed: list[str] = []
+
+    def once(route: Any) -> None:
+        if "/tiles/" in route.request.url and route.request.url not in failed:
+            failed.append(route.request.url)
+            route.fulfill(status=500)
+        else:
+            route.continue_()
+
+    page.route("**/tiles/**", once)
+    with page.expect_response(lambda answer: "/tiles/" in answer.url and answer.ok) as answer:
+        page.goto(f"{site.address}/#/tag?scene={site.pair}&row=200&col=100&side=96")
+    assert answer.value.url in failed
+
+
+def test_as_many_suggestions_are_asked_for_as_the_server_gives(
+    visit: Callable[..., Any], site: Site, tmp_path: Path
+) -> None:
+    """Of a scene that the page does not know yet, so that a thousand are passed over quickly."""
+    page = tag_page(visit, site)
+    image = write_raster(tmp_path / "later.tif", texture(128, 128, 9), nodata=0)
+    scene = add_images(site.catalog, [str(image)]).new[0].id
+    with site.catalog.writing() as session:
+        session.add_all(
+            Suggestion(scene_id=scene, row=k, col=0, side=16, score=0.5, reason="uncertain")
+            for k in range(1_010)
+        )
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    skip = page.get_by_role("button", name="Next suggestion")
+    skip.evaluate(
+        """async (button) => {
+          const { fetch } = window;
+          let waiting = 0;
+          window.fetch = (...asked) => {
+            waiting += 1;
+            return fetch(...asked).finally(() => (waiting -= 1));
+          };
+          for (let k = 0; k < 1_005; k++) {
+            button.click();
+            do await new Promise((done) => setTimeout(done, 1));
+            while (waiting);
+          }
+        }"""
+    )
+    page.wait_for_timeout(300)
+    with site.catalog.writing() as session:
+        session.execute(delete(Suggestion))
+        session.delete(session.get_one(Scene, scene))
+    limits = [int(url.rpartition("=")[2]) for url in asked if "/suggestions" in url]
+    assert max(limits) == 1_000
+    assert page.locator("#warned .message").count() == 0
 
 
 def test_suggestions_follow_each_other(visit: Callable[..., Any], site: Site) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aftermap.cluster.catalog.imagery import add_images
 from aftermap.cluster.catalog.lineage import Lineage, add_model
-from aftermap.cluster.catalog.tables import Model
+from aftermap.cluster.catalog.tables import Model, Scene
 from aftermap.scenes.legend import LEGEND
 from rasters import texture
 from scored import scored
-from web_made import Site
+from web_made import Site, free_port
 
 
 @pytest.fixture
@@ -39,8 +40,21 @@ def test_a_model_is_put_in_use_and_asked(server: Site, model: Model) -> None:
     assert said.json()["model"] == model.id
     assert 0 <= said.json()["score"] <= 1
     assert viewer.post("/scenes/999/says", json=asked).status_code == 404
-    outside = viewer.post(f"/scenes/{server.pair}/says", json={"square": [-9000, 0, 64]})
-    assert outside.status_code in (400, 404)
+    for square in ([-9000, 0, 64], [0, 0, 8], [0, 0, 5000]):
+        outside = viewer.post(f"/scenes/{server.pair}/says", json={"square": square})
+        assert (outside.status_code, outside.json()["code"]) == (400, 400)
+
+
+def test_a_model_is_asked_of_an_image_that_is_fetched_first(server: Site, model: Model) -> None:
+    """Nobody answers there; that is what is told, and not that there is no file."""
+    source = f"http://127.0.0.1:{free_port()}/town.tif"
+    (service,) = add_images(server.catalog, [source], allow_remote=True).new
+    server.as_("reviewer").post(f"/models/{model.id}/promote")
+    said = server.as_("viewer").post(f"/scenes/{service.id}/says", json={"square": [0, 0, 64]})
+    assert said.status_code in (400, 502)
+    assert "127.0.0.1" in said.json()["error"]
+    with server.catalog.writing() as session:
+        session.delete(session.get_one(Scene, service.id))
 
 
 def test_models_tell_what_they_were_made_from(server: Site, model: Model) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -15,6 +17,7 @@ import shapely
 from aftermap.cluster.catalog.buildings import Wanted, open_buildings
 from aftermap.cluster.catalog.catalog import Catalog
 from aftermap.cluster.catalog.runs import add_run
+from aftermap.cluster.catalog.tables import Run
 from aftermap.scenes.errors import Refused
 from runs import CORNER, GSD, areas, buildings, finished_run
 from web_made import Site
@@ -179,6 +182,33 @@ def test_runs_that_do_not_exist(site: Site) -> None:
     for path in ("buildings", "buildings/next", "counts", "accepted"):
         assert site.as_("viewer").get(f"/runs/77/{path}").status_code == 404
         assert site.as_("viewer").get(f"/runs/{'9' * 20}/{path}").status_code == 400
+
+
+@pytest.mark.parametrize("what", ["no raster", "other raster", "no method", "no JSON"])
+def test_a_broken_run_does_not_hide_the_others(site: Site, tmp_path: Path, what: str) -> None:
+    folder = finished_run(tmp_path / "broken", areas(2))
+    record = folder / "run.json"
+    facts = json.loads(record.read_text()) | {"run_id": uuid.uuid4().hex}
+    record.write_text(json.dumps(facts))
+    number = add_run(site.catalog, folder)[0].id
+    if what == "no raster":
+        (folder / "damage.tif").unlink()
+    elif what == "other raster":
+        (folder / "damage.tif").write_bytes(b"II*\0" + bytes(100))
+    elif what == "no method":
+        del facts["method"]
+        record.write_text(json.dumps(facts))
+    else:
+        record.write_text("{")
+    listed = site.as_("viewer").get("/runs")
+    assert listed.status_code == 200, listed.text
+    told = {run["id"]: run["problem"] for run in listed.json()}
+    assert told[site.run] is None
+    assert "broken" in told[number]
+    answer = site.as_("viewer").get(f"/runs/{number}/buildings")
+    assert answer.status_code == 400, answer.text
+    with site.catalog.writing() as session:
+        session.delete(session.get_one(Run, number))
 
 
 def test_damage_areas_are_reviewed_as_buildings_are(tmp_path: Any) -> None:

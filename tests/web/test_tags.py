@@ -6,6 +6,7 @@ import io
 import json
 import uuid
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from aftermap.cluster.catalog.imagery import add_images
 from aftermap.cluster.catalog.labels import change_labels, latest
 from aftermap.cluster.catalog.pixels import open_pixels
 from aftermap.cluster.catalog.tables import Scene, Suggestion, Tag
 from PIL import Image
 from rasterio.warp import transform as warp
+from rasters import texture, write_raster
 from web_made import MARKUP, Site
 
 INJECTION = "x' OR '1'='1'; DROP TABLE tags; --"
@@ -161,6 +164,25 @@ def test_a_scene_that_does_not_exist(server: Site) -> None:
     assert server.as_("tagger").post("/tags", json=said).status_code == 404
 
 
+def test_a_square_that_cannot_be_decoded_is_refused_and_the_others_are_not(
+    server: Site, tmp_path: Path
+) -> None:
+    """400, not 500: what is sent again for ever would hold up what was said after it."""
+    path = write_raster(tmp_path / "torn.tif", texture(256, 256, 5), compress="deflate", nodata=0)
+    with rasterio.open(path) as source:
+        first = int(source.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    with path.open("r+b") as stream:
+        stream.seek(first)
+        stream.write(bytes(64))
+    scene = add_images(server.catalog, [str(path)]).new[0].id
+    torn = server.tag("ana", (0, 0, 64), scene=scene)
+    assert torn.status_code == 400, torn.text
+    assert "torn.tif" in torn.json()["error"]
+    assert server.as_("ana").get(f"/scenes/{scene}/tiles/0/0/0").status_code == 400
+    whole = server.tag("ana", (160, 160, 64), scene=scene)
+    assert whole.status_code == 201, whole.text
+
+
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e400"])
 def test_numbers_that_are_none(server: Site, text: str) -> None:
     drawn = json.dumps(_said(server)).replace(
@@ -196,6 +218,31 @@ def test_tags_are_filtered(server: Site) -> None:
     assert {one["scene"] for one in _tags(server, scene=server.photo)} <= {server.photo}
     assert _tags(server, label_set="damage") == _tags(server, label_set=str(server.labels)) != []
     assert _tags(server, label_set="levels") == []
+
+
+@pytest.mark.parametrize("path", ["/tags", "/export", "/agreement"])
+@pytest.mark.parametrize("text", ["²", "٣", "-1", "9" * 20, "9" * 80])
+def test_a_label_set_that_is_nobodys_number(server: Site, path: str, text: str) -> None:
+    """What Python calls a digit is not always a number."""
+    answer = server.as_("viewer").get(path, params={"label_set": text})
+    assert (answer.status_code, answer.json()["code"]) == (404, 404)
+    assert text in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [
+        ("0001-01-01T00:00:00+14:00", 400),
+        ("9999-12-31T23:59:59-14:00", 400),
+        ("2026-01-01T00:00:00", 400),
+        ("0001-01-01T00:00:00Z", 200),
+        ("9999-12-31T23:59:59Z", 200),
+        ("9999-12-31T23:59:59+14:00", 200),
+    ],
+)
+def test_moments_at_the_ends_of_time(server: Site, moment: str, code: int) -> None:
+    answer = server.as_("viewer").get("/tags", params={"before": moment, "before_id": "a"})
+    assert answer.status_code == code, answer.text
 
 
 @pytest.mark.parametrize("name", ["user", "label"])

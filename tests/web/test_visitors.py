@@ -128,6 +128,22 @@ def test_users_come_and_go(server: Site) -> None:
     assert "password" not in admin.get("/users").text
 
 
+def test_an_admin_gives_up_the_role_only_by_another(server: Site) -> None:
+    admin = server.as_("admin")
+    said = {"name": "admin", "role": "viewer", "password": PASSWORD}
+    answer = admin.post("/users", json=said)
+    assert answer.status_code == 400, answer.text
+    assert "another admin" in answer.json()["error"]
+    assert admin.get("/me").json()["user"]["role"] == "admin"
+    second = {"name": "second", "role": "admin", "password": PASSWORD}
+    assert admin.post("/users", json=second).status_code == 201
+    with closing(client(server.address, "second")) as other:
+        # One's own password may be changed, which ends one's sessions.
+        assert other.post("/users", json=second).status_code == 201
+        assert other.get("/me").status_code == 401
+    assert admin.post("/users", json=second | {"role": "viewer"}).json()["role"] == "viewer"
+
+
 def test_a_limit_counts_what_it_let_pass() -> None:
     time = [0.0]
     limit = Limit(2, 10, lambda: time[0])

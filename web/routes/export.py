@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 
-from ...cluster.catalog.tables import LabelSet
 from ..downloads import written
 from ..visitors import Viewer
-from .given import TheCatalog, set_name
+from .given import TheCatalog, numbered_set, set_name
 
 router = APIRouter(prefix="/api", tags=["export"])
 
@@ -34,6 +33,7 @@ def export(
     name = f"tags-{labels.partition(':')[0]}"
     if format in _FILES:
         return written(
+            visitor.user.name,
             f"{name}.{format}",
             _FILES[format],
             lambda path: export_tags(catalog, format, path, labels),
@@ -44,12 +44,12 @@ def export(
         export_tags(catalog, format, folder, labels)
         shutil.make_archive(str(folder), "zip", folder)
 
-    return written(f"{name}-{format}.zip", "application/zip", packed)
+    return written(visitor.user.name, f"{name}-{format}.zip", "application/zip", packed)
 
 
 def _version(catalog: TheCatalog, wanted: str | None) -> str:
     """A label set as the export wants it: NAME or NAME:VERSION."""
     with catalog.reading() as session:
         name = set_name(session, wanted)
-        found = session.get(LabelSet, int(wanted)) if wanted and wanted.isdigit() else None
+        found = None if wanted is None else numbered_set(session, wanted)
     return name if found is None else f"{found.name}:{found.version}"

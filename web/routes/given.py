@@ -14,13 +14,13 @@ from ...cluster.catalog.tables import LabelSet, Table
 from ..answers import missing
 from ..tiles import Tiles
 
-_MOST = 2**31 - 1
+MOST = 2**31 - 1
 """The largest number of a row that PostgreSQL keeps, and the largest pixel that is asked for."""
 
-Number = Annotated[int, Path(ge=1, le=_MOST)]
-Coordinate = Annotated[int, Path(ge=0, le=_MOST)]
+Number = Annotated[int, Path(ge=1, le=MOST)]
+Coordinate = Annotated[int, Path(ge=0, le=MOST)]
 Square = Annotated[
-    list[Annotated[int, Query(ge=-_MOST, le=_MOST)]], Query(min_length=3, max_length=3)
+    list[Annotated[int, Query(ge=-MOST, le=MOST)]], Query(min_length=3, max_length=3)
 ]
 
 Row = TypeVar("Row", bound=Table)
@@ -52,10 +52,16 @@ def set_name(session: Session, wanted: str | None) -> str:
     """The label set of a number or a name, by name: its versions are one set. `damage` by default."""
     if wanted is None:
         return PLAIN
-    if wanted.isdigit() and int(wanted) <= _MOST:
-        found = session.get(LabelSet, int(wanted))
-        if found is not None:
-            return found.name
+    found = numbered_set(session, wanted)
+    if found is not None:
+        return found.name
     if session.scalars(select(LabelSet.id).where(LabelSet.name == wanted).limit(1)).first() is None:
         raise missing(f"label set {wanted[:80]}")
     return wanted
+
+
+def numbered_set(session: Session, wanted: str) -> LabelSet | None:
+    """The label set whose number a text is; None where it is no number, or nobody's."""
+    # A superscript two is a digit as well, and int() reads neither it nor thousands of digits.
+    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) <= 10 else 0
+    return session.get(LabelSet, number) if 0 < number <= MOST else None

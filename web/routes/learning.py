@@ -9,19 +9,18 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ...cluster.catalog.lineage import promote, trace
+from ...cluster.catalog.imagery import fetched
+from ...cluster.catalog.lineage import promote, promoted, trace
 from ...cluster.catalog.tables import Job, Model, ModelTag, Scene, User
-from ...scenes.errors import Refused
 from ...scenes.geojson import plain
 from ...scenes.legend import LEGEND
 from ..limits import MODELS
 from ..visitors import Reviewer, Viewer
-from .given import Number, TheCatalog, row, set_name
+from .given import MOST, Number, TheCatalog, row, set_name
 
 router = APIRouter(prefix="/api", tags=["learning"])
 
-_MOST = 2**31 - 1
-_Pixel = Annotated[int, Field(ge=-_MOST, le=_MOST)]
+_Pixel = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
 class Asked(BaseModel):
@@ -33,7 +32,7 @@ class Asked(BaseModel):
 class ToLearn(BaseModel):
     """What is to be learnt, and how what is worth tagging next is chosen."""
 
-    label_set: str | int = "damage"
+    label_set: Annotated[str, Field(max_length=80)] | int = "damage"
     how: Literal["uncertain", "diverse", "disagreement", "audit", "mixed"] = "mixed"
     method: str | None = Field(None, max_length=40)
 
@@ -41,15 +40,16 @@ class ToLearn(BaseModel):
 @router.post("/scenes/{number}/says")
 def says(visitor: Viewer, number: Number, asked: Asked, catalog: TheCatalog) -> dict[str, Any]:
     """What the model in use says of a square; 404 where none is in use."""
+    from ...cluster.learn.config import METHODS
     from ...cluster.learn.saying import says as model_says
 
     with catalog.reading() as session:
-        row(session, Scene, number, "scene")
+        scene = row(session, Scene, number, "scene")
+        if not any(promoted(session, method) for method in METHODS):
+            raise HTTPException(404, "No model is in use yet. Learn one from tags, on Progress.")
+    fetched(catalog, scene)
     with MODELS:
-        try:
-            said = model_says(catalog, number, asked.square)
-        except Refused as problem:
-            raise HTTPException(404, str(problem)) from None
+        said = model_says(catalog, number, asked.square)
     return {
         "model": said.model,
         "method": said.method,

@@ -72,6 +72,8 @@ def users(visitor: Admin, catalog: TheCatalog) -> list[dict[str, Any]]:
 @router.post("/users", status_code=201)
 def new_user(visitor: Admin, said: NewUser, catalog: TheCatalog) -> dict[str, Any]:
     """Let somebody log in, or change role and password of one who is there; ends their sessions."""
+    if said.name == visitor.user.name and said.role != visitor.user.role:
+        raise UsageError("Ask another admin: who gives up the role himself may leave none.")
     with catalog.writing() as session:
         return _user(add_user(session, said.name, said.role, said.password, visitor.user))
 

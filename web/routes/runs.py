@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -14,11 +17,14 @@ from ...cluster.catalog.buildings import Buildings, Wanted, open_buildings
 from ...cluster.catalog.catalog import Catalog
 from ...cluster.catalog.runs import Judged, add_review, newest_reviews, standing_reviews
 from ...cluster.catalog.tables import VERDICTS, Review, Run, Scene
-from ...scenes.errors import Refused, UsageError
+from ...scenes.errors import AftermapError, Refused, UsageError
 from ..answers import missing
 from ..downloads import written
+from ..limits import TABLE_OF, Busy
 from ..visitors import Reviewer, Viewer
 from .given import Number, TheCatalog, row
+
+_LOG = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api", tags=["runs"])
 
@@ -169,7 +175,12 @@ def accepted(
     table, newest = _opened(catalog, number)
     said = _standing(newest)
     name = f"reviewed-{table.finished.run_id[:12]}.{format}"
-    return written(name, FORMATS[format], lambda path: write_accepted(table, said, path, format))
+    return written(
+        visitor.user.name,
+        name,
+        FORMATS[format],
+        lambda path: write_accepted(table, said, path, format),
+    )
 
 
 def _opened(catalog: Catalog, number: int) -> tuple[Buildings, dict[str, Review]]:
@@ -177,7 +188,7 @@ def _opened(catalog: Catalog, number: int) -> tuple[Buildings, dict[str, Review]
         run = row(session, Run, number, "run")
         scene = _scene(session, run)
         newest = {one.building_id: one for one in session.scalars(newest_reviews(number))}
-    return open_buildings(catalog, run, scene), newest
+    return _table(catalog, run, scene), newest
 
 
 def _standing(newest: dict[str, Review]) -> dict[str, Review]:
@@ -192,16 +203,41 @@ def _scene(session: Any, run: Run) -> Scene | None:
 def _described(catalog: Catalog, run: Run, scene: Scene | None) -> dict[str, Any]:
     """What only the run folder says."""
     try:
-        table = open_buildings(catalog, run, scene)
-        finished = table.finished
-        return {
-            "graded": finished.graded,
-            "table": finished.table,
-            "bounds_px": table.extent,
-            "problem": None,
-        }
-    except Refused as problem:
-        return {"graded": None, "table": None, "bounds_px": None, "problem": str(problem)}
+        with _readable(run):
+            table = _table(catalog, run, scene)
+            finished = table.finished
+            return {
+                "graded": finished.graded,
+                "table": finished.table,
+                "bounds_px": table.extent,
+                "problem": None,
+            }
+    except AftermapError as problem:
+        words = str(problem)
+    except Busy as problem:
+        words = problem.detail
+    return {"graded": None, "table": None, "bounds_px": None, "problem": words}
+
+
+def _table(catalog: Catalog, run: Run, scene: Scene | None) -> Buildings:
+    """A run's table, one request at a time for each run: the first may have to convert it."""
+    with TABLE_OF.of(run.id), _readable(run):
+        return open_buildings(catalog, run, scene)
+
+
+@contextmanager
+def _readable(run: Run) -> Iterator[None]:
+    """Say in words why a run cannot be read: damaged files make their readers stumble over anything."""
+    try:
+        yield
+    except (AftermapError, Busy):
+        raise
+    except Exception as problem:
+        _LOG.warning("run %s in %s", run.id, run.path, exc_info=problem)
+        raise Refused(
+            f"The run in {run.path} cannot be read ({type(problem).__name__}: {problem}). Put its files "
+            "back as `aftermap assess` wrote them, or assess into another folder."
+        ) from problem
 
 
 def _box(*corners: float | None) -> tuple[float, float, float, float] | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from ...cluster.catalog.imagery import fetched
+from ...cluster.catalog.imagery import before_of, fetched
 from ...cluster.catalog.tables import Chip, Scene, Suggestion
 from ...cluster.catalog.tagging import current_tags
 from ..answers import missing
@@ -51,6 +51,8 @@ def tile(
     where = None if found.height is None else place((found.height, found.width or 0), z, x, y)
     if where is None:
         raise missing(f"tile {z}/{x}/{y} of scene {number}")
+    if layer == "pre":
+        before = before_of(catalog, found)
     with TILES:
         image = tiles.read(found, before, where, layer)
     if where.whole:

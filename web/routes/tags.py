@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Response
@@ -20,27 +20,26 @@ from ...cluster.catalog.tagging import Said, add_tag, check_id, current_tags
 from ...scenes.errors import UsageError
 from ..answers import missing
 from ..visitors import Admin, Tagger, Viewer
-from .given import Number, TheCatalog, row, set_name
+from .given import MOST, Number, TheCatalog, row, set_name
 
 router = APIRouter(prefix="/api", tags=["tags"])
 
-_MOST = 2**31 - 1
 _DIFFERING = 200
 """Squares with more than one label that are shown."""
 
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
-Pixel = Annotated[int, Field(ge=-_MOST, le=_MOST)]
+Pixel = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
 class NewTag(BaseModel):
     """What is said of a place, in pixels; or, of the tag that it replaces, something else."""
 
     id: str = Field(max_length=36)
-    scene: Annotated[int, Field(ge=1, le=_MOST)] | None = None
+    scene: Annotated[int, Field(ge=1, le=MOST)] | None = None
     square: tuple[Pixel, Pixel, Pixel] | None = None
     polygon: dict[str, Any] | None = None
-    label_set: Annotated[int, Field(ge=1, le=_MOST)]
+    label_set: Annotated[int, Field(ge=1, le=MOST)]
     label: str | None = Field(None, max_length=80)
     replaces: str | None = Field(None, max_length=36)
 
@@ -74,7 +73,7 @@ def new_label_set(visitor: Admin, said: NewLabels, catalog: TheCatalog) -> dict[
 def tags(
     visitor: Viewer,
     catalog: TheCatalog,
-    scene: Annotated[int | None, Query(ge=1, le=_MOST)] = None,
+    scene: Annotated[int | None, Query(ge=1, le=MOST)] = None,
     user: Annotated[str | None, Query(max_length=80)] = None,
     label: Annotated[str | None, Query(max_length=80)] = None,
     label_set: Annotated[str | None, Query(max_length=80)] = None,
@@ -94,11 +93,10 @@ def tags(
     if user is not None:
         query = query.where(Tag.user_id.in_(select(User.id).where(User.name == user)))
     if before is not None:
-        if before.tzinfo is None:
-            raise UsageError("`before` is a moment with its time zone, such as a tag's made_at.")
-        earlier = Tag.made_at < before
+        moment = _in_utc(before)
+        earlier = Tag.made_at < moment
         if before_id is not None:
-            earlier = or_(earlier, and_(Tag.made_at == before, Tag.id < before_id))
+            earlier = or_(earlier, and_(Tag.made_at == moment, Tag.id < before_id))
         query = query.where(earlier)
     with catalog.reading() as session:
         if label_set is not None:
@@ -189,6 +187,15 @@ def agree(
             for said in differing
         ],
     }
+
+
+def _in_utc(given: datetime) -> datetime:
+    try:
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except OverflowError:  # a moment before the year 1, or after 9999, elsewhere in the world
+        pass
+    raise UsageError("`before` is a moment with its time zone, such as a tag's made_at.")
 
 
 def _labels(one: LabelSet) -> dict[str, Any]:

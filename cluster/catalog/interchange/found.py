@@ -114,12 +114,23 @@ def json_of(path: Path) -> tuple[dict[str, Any], str]:
     """The JSON object in a file, and the file's SHA-256."""
     content, digest = content_of(path)
     try:
-        found = json.loads(content)
+        found = _storable(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(found, dict):
         raise Refused(f"{path} holds no JSON object.")
     return found, digest
+
+
+def _storable(value: Any) -> Any:
+    """The same with marks in the place of half characters, which JSON can say and no database can keep."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_storable(one) for one in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(one) for key, one in value.items()}
+    return value
 
 
 def moment(text: Any) -> datetime | None:

@@ -81,6 +81,8 @@ def _ground(session: Session, image: Shown) -> Ground | str:
     if not all(map(_storable, (image.scene, image.digest))):
         return "an image that is not there"
     row, col, _ = image.square or (0, 0, 0)
+    if max(abs(row), abs(col)) > _FAR:
+        return "an image that lies outside every scene"
     if image.digest:
         scene = session.scalars(select(Scene).where(Scene.digest == image.digest)).first()
         if scene is not None:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from ....scenes.errors import Refused, UsageError
 from ...fingerprint import fingerprint_file
-from ..catalog import Catalog, local_user, note
+from ..catalog import Catalog, local_user, note, user_called
 from ..imagery import add_images
 from ..labels import PLAIN
 from ..tables import LabelSet, Scene, User
@@ -158,8 +158,6 @@ def _people(catalog: Catalog, name: str | None) -> tuple[User, User]:
                 raise UsageError(
                     f"{name[:80]!r} is no name: letters, digits, . @ + - and _, at most 80."
                 )
-            found = User(name=name, role="tagger")
-            session.add(found)
+            found = user_called(session, name, "tagger")
             note(session, local, "user", name, role=found.role)
-            session.flush()
         return local, found

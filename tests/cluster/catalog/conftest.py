@@ -9,9 +9,8 @@ import pytest
 from aftermap.cluster.catalog.catalog import Catalog
 from aftermap.cluster.catalog.imagery import add_images
 from aftermap.cluster.catalog.labels import latest
-from aftermap.cluster.catalog.people import add_user
 from aftermap.cluster.catalog.tables import LabelSet, Scene, User
-from catalog_made import KINDS, database_address
+from catalog_made import KINDS, database_address, new_catalog, password_hash
 from rasters import texture, write_raster
 
 
@@ -23,11 +22,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def catalog(address: str, tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog.open(
-        tmp_path / "catalog", None if "://" not in address else address, create=True
-    )
-    yield opened
-    opened.close()
+    with new_catalog(tmp_path / "catalog", address) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -43,7 +39,9 @@ def scene(catalog: Catalog, raster: Path) -> Scene:
 @pytest.fixture
 def ana(catalog: Catalog) -> User:
     with catalog.writing() as session:
-        return add_user(session, "ana", "tagger", "a long password")
+        user = User(name="ana", role="tagger", password=password_hash("a long password"))
+        session.add(user)
+        return user
 
 
 @pytest.fixture

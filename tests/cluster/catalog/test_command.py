@@ -224,7 +224,9 @@ def test_verify_tells_what_is_wrong_and_tidies(call: Call, filled: str, tmp_path
     catalog = Catalog.open("catalog")
     with catalog.reading() as session:
         path = catalog.files.path(session.query(Chip).one().content)
-    (catalog.folder / "files/.begun-x").write_bytes(b"half")
+    begun = catalog.folder / "files/.begun-x"
+    begun.write_bytes(b"half")
+    os.utime(begun, (0, 0))
     assert _json(call("verify", "--json"))["left_over"] == [".begun-x"]
     call("verify", "--tidy")
     assert _json(call("verify", "--json"))["left_over"] == []

@@ -8,13 +8,21 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from aftermap.cluster.catalog.catalog import Catalog
 from aftermap.cluster.catalog.database import Database
 from aftermap.cluster.catalog.tables import Table, User
 from aftermap.scenes.errors import Refused, UsageError
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from catalog_made import KINDS, database_address
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
+
+
+@pytest.fixture(params=KINDS)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with database_address(request.param, tmp_path, empty=True) as found:
+        yield found
 
 
 @pytest.fixture
@@ -131,3 +139,39 @@ def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
         Database.open("postgresql://ana:geheim@127.0.0.1:1/catalog")
     assert "geheim" not in str(failure.value)
     assert "127.0.0.1" in str(failure.value)
+
+
+def test_who_reads_sees_one_state(database: Database) -> None:
+    with database.reading() as session:
+        assert session.scalars(select(User.name)).all() == []
+        with database.writing() as other:
+            other.add(User(name="ana", role="tagger"))
+        assert session.scalars(select(User.name)).all() == []
+    with database.reading() as session:
+        assert session.scalars(select(User.name)).all() == ["ana"]
+
+
+def test_what_fails_does_not_tell_the_values(database: Database) -> None:
+    user = {"name": "ana", "role": "tagger", "password": "$argon2id$secret"}
+    with database.writing() as session:
+        session.add(User(**user))
+    with pytest.raises(IntegrityError) as failure, database.writing() as session:
+        session.add(User(**user))
+    assert "secret" not in str(failure.value)
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "catalog.db")
+    with database.writing() as session:
+        session.add(User(name="ana", role="tagger"))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    database.close()
+    assert modes == dict.fromkeys(("catalog.db", "catalog.db-wal", "catalog.db-shm"), 0o600)
+
+
+def test_the_folder_is_its_owners_alone_where_it_is_made(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    for folder, mode in ((tmp_path / "new", 0o700), (shared, 0o755)):
+        Catalog.open(folder, create=True).close()
+        assert folder.stat().st_mode & 0o777 == mode

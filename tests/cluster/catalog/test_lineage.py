@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 import uuid
 from pathlib import Path
 
 import pytest
-from aftermap.cluster.catalog.catalog import Catalog
+from aftermap.cluster.catalog.catalog import Catalog, local_user
 from aftermap.cluster.catalog.lineage import (
     Lineage,
     add_model,
@@ -23,6 +25,7 @@ from aftermap.cluster.catalog.tagging import Said, add_tag
 from aftermap.cluster.catalog.verify import verify
 from aftermap.models.checkpoint import bundled, load
 from aftermap.scenes.errors import Refused
+from sqlalchemy import select
 
 
 def _weights() -> Path:
@@ -94,3 +97,33 @@ def test_one_model_of_a_method_is_in_use(catalog: Catalog) -> None:
         assert find_model(session, model.digest[:12]).id == model.id
         with pytest.raises(Refused, match="no one model"):
             find_model(session, "abc")
+
+
+def test_of_two_that_are_put_in_use_at_once_one_is(catalog: Catalog) -> None:
+    with catalog.writing() as session:
+        user = local_user(session)
+        models = [
+            Model(digest=f"{k:064x}", method="m", content=f"{k:064x}.x", card={}, made_by=user.id)
+            for k in range(2)
+        ]
+        session.add_all(models)
+    failures = []
+
+    def promote_other() -> None:
+        try:
+            with catalog.writing() as session:
+                promote(session, session.get_one(Model, models[1].id), None)
+        except Exception as error:
+            failures.append(error)
+
+    other = threading.Thread(target=promote_other)
+    with catalog.writing() as session:
+        promote(session, session.get_one(Model, models[0].id), None)
+        session.flush()
+        other.start()
+        time.sleep(0.3)
+    other.join()
+    assert failures == []
+    with catalog.reading() as session:
+        states = session.execute(select(Model.id, Model.state).order_by(Model.id)).all()
+    assert [tuple(row) for row in states] == [(models[0].id, "retired"), (models[1].id, "promoted")]

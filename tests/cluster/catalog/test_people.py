@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+
 import pytest
 from aftermap.cluster.catalog.catalog import Catalog, local_user
+from aftermap.cluster.catalog.labels import change_labels
 from aftermap.cluster.catalog.people import add_user, deactivate, known_user, may
-from aftermap.cluster.catalog.tables import ROLES, User
+from aftermap.cluster.catalog.tables import ROLES, LabelSet, User
 from aftermap.scenes.errors import Refused, UsageError
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 
 def test_name_and_password_together_are_known(catalog: Catalog, ana: User) -> None:
@@ -57,3 +64,44 @@ def test_unusable_names_roles_and_passwords_are_refused(
 ) -> None:
     with catalog.writing() as session, pytest.raises(UsageError):
         add_user(session, name, role, password)
+
+
+def _at_once(catalog: Catalog, change: Callable[[Session], object]) -> None:
+    """Make a change, and the same again while the first is not yet true."""
+    failures = []
+
+    def again() -> None:
+        try:
+            with catalog.writing() as session:
+                change(session)
+        except Exception as error:
+            failures.append(error)
+
+    other = threading.Thread(target=again)
+    with catalog.writing() as session:
+        change(session)
+        other.start()
+        time.sleep(0.4)
+    other.join()
+    assert failures == []
+
+
+def test_made_twice_at_once_it_is_one_user(catalog: Catalog) -> None:
+    _at_once(catalog, lambda session: add_user(session, "eve", "tagger", "a long password"))
+    with catalog.reading() as session:
+        assert session.scalar(select(func.count()).where(User.name == "eve")) == 1
+        assert known_user(session, "eve", "a long password") is not None
+
+
+def test_who_works_at_the_command_line_twice_at_once_is_one_user(catalog: Catalog) -> None:
+    _at_once(catalog, local_user)
+    with catalog.reading() as session:
+        assert session.scalar(select(func.count()).select_from(User)) == 1
+
+
+def test_changed_twice_at_once_a_label_set_has_one_new_version(catalog: Catalog) -> None:
+    labels = [{"name": "yes", "damaged": True}, {"name": "no", "damaged": False}]
+    _at_once(catalog, lambda session: change_labels(session, "roofs", labels))
+    with catalog.reading() as session:
+        query = select(LabelSet.version).where(LabelSet.name == "roofs")
+        assert session.scalars(query).all() == [1]

@@ -7,10 +7,12 @@ import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from aftermap.cluster.catalog.catalog import Catalog
+from aftermap.cluster.catalog.labels import latest
 from aftermap.cluster.catalog.tables import Chip, LabelSet, Scene, Tag, User
 from aftermap.cluster.catalog.tagging import Outrun, Said, add_tag, current_tags
 from aftermap.scenes.errors import AftermapError, UsageError
@@ -22,6 +24,14 @@ from sqlalchemy import func, select
 def _said(labels: LabelSet, scene: Scene, **more: object) -> Said:
     plain: dict[str, object] = {"label": "damage", "square": (10, 20, 64)} | more
     return Said(label_set=labels.id, id=str(uuid.uuid4()), scene=scene.id, **plain)  # type: ignore[arg-type]
+
+
+def _ground(scene: Scene, tip: float = 0.5) -> dict[str, Any]:
+    """A triangle in degrees, whose tip lies at a share of the scene's height and width."""
+    west, south, east, north = scene.west, scene.south, scene.east, scene.north
+    middle = [west + tip * (east - west), south + tip * (north - south)]
+    ring = [[west, south], [east, south], middle, [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
 
 
 def _current(catalog: Catalog) -> list[Tag]:
@@ -49,8 +59,18 @@ def test_sent_twice_it_is_one_tag(
     said = _said(labels, scene)
     assert add_tag(catalog, ana, said).id == add_tag(catalog, ana, said).id
     assert len(_current(catalog)) == 1
-    with pytest.raises(UsageError, match="says something else"):
-        add_tag(catalog, ana, replace(said, label="no-damage"))
+    with catalog.reading() as session:
+        levels = latest(session, "levels")
+    other: list[dict[str, Any]] = [
+        {"label": "no-damage"},
+        {"square": (11, 20, 64)},
+        {"scene": scene.id + 1},
+        {"square": None, "polygon": _ground(scene)},
+        {"label_set": levels.id},
+    ]
+    for more in other:
+        with pytest.raises(UsageError, match="says something else"):
+            add_tag(catalog, ana, replace(said, **more))
 
 
 def test_a_correction_replaces_and_keeps_what_was_said(
@@ -132,12 +152,14 @@ def test_many_at_once_lose_nothing(
 def test_polygons_are_tagged_too(
     catalog: Catalog, scene: Scene, ana: User, labels: LabelSet
 ) -> None:
-    west, south, east, north = scene.west, scene.south, scene.east, scene.north
-    middle = [(west + east) / 2, (south + north) / 2]
-    ring = [[west, south], [east, south], middle, [west, south]]
-    polygon = {"type": "Polygon", "coordinates": [ring]}
-    tag = add_tag(catalog, ana, _said(labels, scene, square=None, polygon=polygon))
+    said = _said(labels, scene, square=None, polygon=_ground(scene))
+    tag = add_tag(catalog, ana, said)
     assert (tag.chip_id, tag.polygon["type"]) == (None, "Polygon")
+    assert add_tag(catalog, ana, said).id == tag.id
+    with pytest.raises(UsageError, match="says something else"):
+        add_tag(catalog, ana, replace(said, polygon=_ground(scene, 0.4)))
+    with pytest.raises(UsageError, match="says something else"):
+        add_tag(catalog, ana, replace(said, square=(0, 0, 64), polygon=None))
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,14 @@ def test_left_overs_are_removed_when_asked(
     stray = catalog.files.path("0" * 64 + ".png")
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"?")
-    (catalog.files.folder / ".begun-x").write_bytes(b"?")
-    assert verify(catalog).left_over == [stray.name, ".begun-x"]
+    old, new = (catalog.files.folder / f".begun-{name}" for name in ("old", "new"))
+    for begun, age in ((old, 4000), (new, 3000)):
+        begun.write_bytes(b"?")
+        os.utime(begun, (time.time() - age,) * 2)
+    assert verify(catalog).left_over == [stray.name, old.name]
     found = verify(catalog, tidy=True)
     assert (found.left_over, found.problems, found.counts["files"]) == ([], [], 1)
+    assert (old.exists(), new.exists()) == (False, True)  # that one may be on its way
 
 
 @pytest.mark.slow

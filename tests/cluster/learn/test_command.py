@@ -62,6 +62,7 @@ def test_heads_are_those_of_the_window_classifier() -> None:
         ({"promote": "maybe"}, "--promote"),
         ({"head": "forest"}, "--head"),
         ({"count": 0}, "--count"),
+        ({"candidates": 20_001}, "--candidates"),
         ({"side": 4}, "--side"),
         ({"held_out": 0.9}, "--held-out"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from aftermap.cluster.learn.figures import Figures
@@ -57,6 +59,25 @@ def test_the_threshold_has_the_highest_f1(seed: int) -> None:
 def test_a_threshold_lies_in_the_middle_of_a_gap() -> None:
     assert best_threshold(np.array([0.1, 0.2, 0.9, 0.95]), np.array([0, 0, 1, 1], bool)) == 0.55
     assert best_threshold(np.array([0.1, 0.2]), np.zeros(2, bool)) == 0.5
+
+
+def test_equal_scores_are_on_one_side_of_a_threshold() -> None:
+    rng = np.random.default_rng(3)
+    damaged = rng.random(400) < 0.3
+    scores = np.round(np.clip(rng.normal(0.3 + 0.3 * damaged, 0.2), 0, 1), 1)
+    found = best_threshold(scores, damaged)
+    best = max(f1_score(damaged, scores >= t) for t in np.unique(scores))
+    assert f1_score(damaged, scores >= found) == pytest.approx(best)
+
+
+def test_memory_grows_with_the_chips_not_with_their_square() -> None:
+    rng = np.random.default_rng(0)
+    scores, damaged = rng.random(5_000), rng.random(5_000) < 0.3
+    tracemalloc.start()
+    best_threshold(scores, damaged)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * len(scores)
 
 
 def test_folds_share_no_ground() -> None:

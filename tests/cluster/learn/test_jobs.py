@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,10 +81,67 @@ def test_a_job_of_another_machine_is_left_alone(plain: Town) -> None:
     job = begin(plain.catalog, LEARN, "ana")
     with plain.catalog.writing() as session:
         row = session.get_one(Job, job.id)
-        row.pid, row.host = 2**22 + 1, "another"
+        row.pid, row.host, row.began_at = 2**22 + 1, "another", now() - timedelta(days=1)
+        row.heard_at = now() - timedelta(minutes=5)
     assert _state(plain)[0] == "running"
     with pytest.raises(Running, match="on another"):
         begin(plain.catalog, LEARN, "ana")
+
+
+def test_a_job_of_another_machine_that_was_silent_for_long_is_over(town: Town) -> None:
+    town.user("ana")
+    for over in (lambda: _state(town), lambda: begin(town.catalog, LEARN, "ana")):
+        job = begin(town.catalog, LEARN, "ana")
+        with town.catalog.writing() as session:
+            row = session.get_one(Job, job.id)
+            row.pid, row.host, row.told = os.getpid(), "another", "learning"
+            row.heard_at = now() - timedelta(minutes=11)
+        over()
+        with town.catalog.writing() as session:
+            row = session.get_one(Job, job.id)
+            assert (row.state, row.ended_at is None) == ("stopped", False)
+            assert row.told.startswith("nothing was heard of it on another since ")
+            assert row.told.endswith("; it was at: learning")
+
+
+def test_a_job_says_again_and_again_that_it_lives(town: Town) -> None:
+    town.user("ana")
+    job = begin(town.catalog, LEARN, "ana").id
+
+    def heard() -> datetime:
+        return jobs(town.catalog)[0].heard_at
+
+    with reported(town.catalog, job, beat=0.05) as tell:
+        for _ in range(2):
+            last, deadline = heard(), time.monotonic() + 10
+            while heard() == last and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert heard() > last
+        with town.catalog.writing() as session:
+            session.get_one(Job, job).heard_at = now() - timedelta(hours=1)
+        tell(0.5, "half-way")
+        assert now() - heard() < timedelta(minutes=1)
+        finish(town.catalog, job, "all well")
+    last = heard()
+    time.sleep(0.2)
+    assert heard() == last
+
+
+def test_what_was_stopped_stays_so_and_ends_when_it_next_tells(town: Town) -> None:
+    town.user("ana")
+    job = begin(town.catalog, LEARN, "ana").id
+    with (  # noqa: PT012
+        pytest.raises(Refused, match=rf"Job {job} is over: taken for dead\. Begin it again"),
+        reported(town.catalog, job) as tell,
+    ):
+        with town.catalog.writing() as session:
+            row = session.get_one(Job, job)
+            row.state, row.told, row.ended_at = "stopped", "taken for dead", now()
+        finish(town.catalog, job, "all well")
+        assert _state(town) == ("stopped", "taken for dead")
+        tell(0.5, "half-way")
+    assert _state(town) == ("stopped", "taken for dead")
+    assert jobs(town.catalog)[0].done == 0.0
 
 
 def test_of_several_who_begin_at_once_one_does(town: Town) -> None:
@@ -114,7 +171,11 @@ def test_how_a_job_ends_is_told(plain: Town) -> None:
     assert (_state(plain), jobs(plain.catalog)[0].done) == (("done", "all well"), 1.0)
     for error, state, words in (
         (Refused("Too few."), "failed", "Too few."),
-        (KeyError("x"), "failed", "unexpected KeyError: 'x'"),
+        (
+            KeyError("a password"),
+            "failed",
+            "unexpected KeyError; the terminal or cache/jobs/3.log says more",
+        ),
         (KeyboardInterrupt(), "stopped", "interrupted"),
     ):
         with pytest.raises(type(error)), reported(plain.catalog, job()):

@@ -11,7 +11,7 @@ from aftermap.cluster.learn.config import LearnConfig
 from aftermap.cluster.learn.learn import learn
 from aftermap.cluster.learn.saying import says
 from aftermap.models.roc import auc
-from aftermap.scenes.errors import Refused
+from aftermap.scenes.errors import Refused, UsageError
 from learn_town import SIDE, Town
 
 
@@ -42,8 +42,11 @@ def test_the_model_in_use_says_what_it_learnt(
     row, col = cells[0]
     assert 0 <= says(town.catalog, town.scene.id, (row * SIDE, col * SIDE, SIDE - 7)).score <= 1
 
-    with pytest.raises(Refused, match=r"lies outside town\.tif, which has 1152 rows"):
+    with pytest.raises(UsageError, match=r"lies outside town\.tif, which has 1152 rows"):
         says(town.catalog, town.scene.id, (1152 - SIDE + 1, 0, SIDE))
+    for side in (15, 4097):
+        with pytest.raises(UsageError, match=f"has 16 to 4096 px a side, not {side}"):
+            says(town.catalog, town.scene.id, (0, 0, side))
     with pytest.raises(Refused, match="no scene number 77"):
         says(town.catalog, 77, (0, 0, SIDE))
     with town.catalog.writing() as session:

@@ -129,6 +129,9 @@ async function request<T>(
     text = await answer.text();
   } catch (error) {
     if (signal?.aborted) throw error;
+    if ((error as Error).name === "TimeoutError") {
+      throw new Failure(504, "The server takes too long to answer.");
+    }
     throw new Failure(0, "The server does not answer. Check the network, and that it still runs.");
   }
   const found = parsed(text);

@@ -12,6 +12,8 @@ import { defaults as defaultInteractions } from "ol/interaction/defaults";
 import type VectorLayer from "ol/layer/Vector";
 import TileLayer from "ol/layer/Tile";
 import Projection from "ol/proj/Projection";
+import type { TileSourceEvent } from "ol/source/Tile";
+import type Tile from "ol/Tile";
 import XYZ from "ol/source/XYZ";
 import TileGrid from "ol/tilegrid/TileGrid";
 import { link } from "./api";
@@ -27,6 +29,9 @@ const CLOSEST = 8;
 const MARGIN = 0.3;
 /** Screen pixels of a scene's pixel at most, so that what lies around a place is seen too. */
 const CLOSE = 2;
+/** Tries for a tile that the server has no time for at once, and the pause before the second, ms. */
+const TRIES = 4;
+const PAUSE = 1_000;
 
 export class Picture {
   readonly element = make("div", "stage");
@@ -134,12 +139,19 @@ export class Picture {
   private source(id: number, levels: number, layer: string, projection: Projection): XYZ {
     const resolutions = Array.from({ length: levels }, (_, z) => 2 ** (levels - 1 - z));
     const { extent } = this;
-    return new XYZ({
+    const source = new XYZ({
       url: `${link(`/scenes/${id}/tiles`)}/{z}/{x}/{y}?layer=${layer}`,
       projection,
       tileGrid: new TileGrid({ extent, origin: [0, 0], resolutions, tileSize: TILE }),
       transition: 0,
     });
+    const failures = new WeakMap<Tile, number>();
+    source.on("tileloaderror", ({ tile }: TileSourceEvent) => {
+      const failed = (failures.get(tile) ?? 0) + 1;
+      failures.set(tile, failed);
+      if (failed < TRIES) setTimeout(() => tile.load(), PAUSE * 2 ** (failed - 1));
+    });
+    return source;
   }
 }
 

@@ -1,7 +1,7 @@
 /** How much is not sent yet, in the header; a click lists it. */
 
 import { openDialog } from "./keys";
-import type { Entry, Outbox } from "./outbox";
+import { type Entry, type Outbox, isStuck } from "./outbox";
 import { button, make } from "./page";
 
 export function unsentButton(outbox: Outbox): HTMLElement {
@@ -14,9 +14,10 @@ export function unsentButton(outbox: Outbox): HTMLElement {
     const waiting = entries.length - refused;
     const told = [waiting && `${waiting} unsent`, refused && `${refused} refused`].filter(Boolean);
     pill.textContent = told.join(", ") || "All sent";
-    pill.classList.toggle("waiting", outbox.stuck && waiting > 0);
+    const trouble = waiting ? outbox.trouble : "";
+    pill.classList.toggle("waiting", trouble !== "");
     pill.classList.toggle("refused", refused > 0);
-    count.textContent = outbox.stuck && waiting ? `${waiting} unsent: no connection` : "";
+    count.textContent = trouble && `${waiting} unsent. ${trouble}`;
   };
   outbox.listen({ changed: recount });
   recount();
@@ -39,9 +40,11 @@ function list(outbox: Outbox): void {
 
 function line(entry: Entry, outbox: Outbox): HTMLElement {
   const made = make("li", "", entry.title);
-  if (entry.refused) {
-    made.append(make("p", "trouble", entry.refused));
-    made.append(button("Discard", () => outbox.discard(entry)));
-  }
+  const words = entry.refused || (isStuck(entry) && entry.failed?.words);
+  if (!words) return made;
+  const buttons = make("div", "buttons");
+  if (entry.refused) buttons.append(button("Send again", () => outbox.revive(entry)));
+  buttons.append(button("Discard", () => outbox.discard(entry)));
+  made.append(make("p", "trouble", words), buttons);
   return made;
 }

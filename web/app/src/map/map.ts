@@ -93,6 +93,7 @@ class Reviewing {
     this.stop = desk.outbox.listen({
       sent: (entry) => entry.kind === "review" && void this.counts.load(),
       refused: (entry, why) => entry.kind === "review" && this.refused(entry.body.building_id, why),
+      revived: () => this.buildings.soon(this.picture),
     });
     const names = runs.map((run): [string, string] => [String(run.id), nameOf(run)]);
     this.pick = choice(names, "", (id) => this.open(runs.find((run) => String(run.id) === id)!));

@@ -4,6 +4,8 @@ import { get } from "../api";
 import type { Suggestion } from "../contract";
 
 const AT_ONCE = 20;
+/** The server's limit. */
+const MOST = 1_000;
 
 export class Suggestions {
   private waiting: Suggestion[] = [];
@@ -19,7 +21,8 @@ export class Suggestions {
 
   private async fetch(): Promise<void> {
     // Those skipped stand before those not seen yet: ask for that many more.
-    const found = await get<Suggestion[]>("/suggestions", { limit: AT_ONCE + this.seen.size });
+    const limit = Math.min(AT_ONCE + this.seen.size, MOST);
+    const found = await get<Suggestion[]>("/suggestions", { limit });
     this.waiting = found.filter((suggestion) => !this.seen.has(name(suggestion)));
     if (this.waiting.length || !found.length) return;
     this.seen.clear();

@@ -74,8 +74,9 @@ class Tagging implements Page {
       refused: (entry, why) => {
         if (entry.kind !== "tag") return;
         warn(why);
-        if (this.scene) this.marks.load(this.scene.id).catch(warn);
+        this.reload();
       },
+      revived: () => this.reload(),
     });
 
     this.side.type = "number";
@@ -153,6 +154,10 @@ class Tagging implements Page {
     this.picture.show(scene);
     this.square.enter(scene);
     this.marks.load(scene.id).catch(warn);
+  }
+
+  private reload(): void {
+    if (this.scene) this.marks.load(this.scene.id).catch(warn);
   }
 
   private go(place: Place): void {
