@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aftermap.cluster.catalog.catalog import Catalog
+from app_driven import log_in
 from web_made import Site, made, serving
 
 
@@ -33,3 +36,43 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with _site(tmp_path_factory.mktemp("site")) as found:
         yield found
+
+
+@pytest.fixture
+def expected() -> set[int]:
+    """Codes that the browser may complain about: the first is the question who is logged in."""
+    return {401, 409}
+
+
+@pytest.fixture
+def visit(browser: Any, site: Site, expected: set[int]) -> Iterator[Callable[..., Any]]:
+    """Logs somebody in; in the end nothing was asked of another host, and nothing complained about."""
+    contexts, requests, complaints = [], [], []
+
+    def visit(
+        name: str, path: str = "", width: int = 1280, height: int = 800, **options: Any
+    ) -> Any:
+        still = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce"}
+        context = browser.new_context(**still | options)
+        contexts.append(context)
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on(
+            "console", lambda said: complaints.append(said.text) if said.type == "error" else None
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+        page.goto(f"{site.address}/{path}")
+        log_in(page, name)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    # The browser itself notes what is not 2xx.
+    codes = "|".join(map(str, expected))
+    noted = re.compile(f"the server responded with a status of ({codes})|net::ERR_FAILED")
+    assert [text for text in complaints if not noted.search(text)] == []
+    assert {url.split("/api/")[0] for url in requests if "/api/" in url} == {site.address}
+    assert all(url.startswith((f"{site.address}/", "data:", "blob:")) for url in requests)

@@ -3,97 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftermap.cluster.catalog.imagery import add_images
-from aftermap.cluster.catalog.people import log_out_everywhere
-from aftermap.cluster.catalog.tables import Scene, Suggestion, User
-from aftermap.web.pages import BUILT
+from aftermap.cluster.catalog.tables import Scene, Suggestion
+from app_driven import IN_A_BROWSER, SENT, clear, settled, tag_page, tags
 from playwright.sync_api import expect
 from rasters import texture, write_raster
-from sqlalchemy import delete, select
-from web_made import MARKUP, PASSWORD, Site
+from sqlalchemy import delete
+from web_made import MARKUP, Site
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the app is not built"),
-]
-
-SENT = "header button:text-is('All sent')"
-
-
-@pytest.fixture
-def expected() -> set[int]:
-    """Codes that the browser may complain about: the first is the question who is logged in."""
-    return {401, 409}
-
-
-@pytest.fixture
-def visit(browser: Any, site: Site, expected: set[int]) -> Iterator[Callable[..., Any]]:
-    """Logs somebody in; in the end nothing was asked of another host, and nothing complained about."""
-    contexts, requests, complaints = [], [], []
-
-    def visit(
-        name: str, path: str = "", width: int = 1280, height: int = 800, **options: Any
-    ) -> Any:
-        still = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce"}
-        context = browser.new_context(**still | options)
-        contexts.append(context)
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on(
-            "console", lambda said: complaints.append(said.text) if said.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.goto(f"{site.address}/{path}")
-        log_in(page, name)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    # The browser itself notes what is not 2xx.
-    codes = "|".join(map(str, expected))
-    noted = re.compile(f"the server responded with a status of ({codes})|net::ERR_FAILED")
-    assert [text for text in complaints if not noted.search(text)] == []
-    assert {url.split("/api/")[0] for url in requests if "/api/" in url} == {site.address}
-    assert all(url.startswith((f"{site.address}/", "data:", "blob:")) for url in requests)
-
-
-def log_in(page: Any, name: str) -> None:
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_selector(SENT)
-
-
-def tags(site: Site, **query: object) -> list[dict[str, Any]]:
-    return list(site.as_("viewer").get("/tags", params=query).json()["tags"])
-
-
-def clear(site: Site) -> None:
-    """A scene without tags."""
-    for tag in tags(site):
-        answer = site.tag("admin", None, None, replaces=tag["id"], label_set=tag["label_set"])  # type: ignore[arg-type]
-        assert answer.status_code == 201, answer.text
-
-
-def settled(page: Any) -> None:
-    """Whatever was said has reached the server."""
-    page.wait_for_selector(SENT)
-    page.wait_for_timeout(100)
-    page.wait_for_selector(SENT)
-
-
-def tag_page(visit: Callable[..., Any], site: Site, name: str = "ana", **options: Any) -> Any:
-    page = visit(name, f"#/tag?scene={site.pair}&row=200&col=100&side=96", **options)
-    page.get_by_text("Row 200, column 100").wait_for()
-    return page
+pytestmark = IN_A_BROWSER
 
 
 def test_five_squares_are_tagged_by_keyboard_alone_and_one_is_taken_back(
@@ -153,145 +76,6 @@ def test_a_polygon_is_drawn_with_keys(visit: Callable[..., Any], site: Site) -> 
     assert x1 - x0 == pytest.approx(y2 - y1, abs=0.01)
     assert 0 < x0 < x1 < 900
     assert 0 < y0 < y2 < 700
-
-
-def test_what_is_tagged_while_the_network_is_away_is_kept_and_sent_once(
-    visit: Callable[..., Any], site: Site
-) -> None:
-    clear(site)
-    page = tag_page(visit, site)
-    page.route("**/api/tags", lambda route: route.abort())
-    for key in "112":
-        page.keyboard.press(key)
-    page.get_by_role("button", name="3 unsent").wait_for()
-    page.reload()
-    page.get_by_role("button", name="3 unsent").wait_for()
-    assert tags(site) == []
-    page.unroute("**/api/tags")
-
-    def lost(route: Any) -> None:
-        """The server hears, but its answer is lost: what is sent again must not count twice."""
-        if len(tags(site)) == 0:
-            route.fetch()
-            route.abort()
-        else:
-            route.continue_()
-
-    page.route("**/api/tags", lost)
-    settled(page)
-    assert [tag["label"] for tag in tags(site)[::-1]] == ["damage", "damage", "no-damage"]
-
-
-def test_what_is_tagged_after_the_session_ended_is_sent_when_one_is_back(
-    visit: Callable[..., Any], site: Site
-) -> None:
-    clear(site)
-    page = tag_page(visit, site)
-    with site.catalog.writing() as session:
-        log_out_everywhere(session, session.scalars(select(User).where(User.name == "ana")).one())
-    page.keyboard.press("1")
-    page.get_by_role("button", name="Log in").wait_for()
-    assert tags(site) == []
-    log_in(page, "ana")
-    assert [tag["user"] for tag in tags(site)] == ["ana"]
-
-
-def test_what_the_server_fails_over_holds_up_nothing_else(
-    visit: Callable[..., Any], site: Site, expected: set[int]
-) -> None:
-    """It is stepped over, with what builds on it, tried again, and can be discarded."""
-    expected.add(500)
-    clear(site)
-    page = tag_page(visit, site)
-
-    def fail(route: Any) -> None:
-        if route.request.post_data_json.get("square") == [200, 100, 96]:
-            route.fulfill(status=500, json={"error": "The disk is full.", "code": 500})
-        else:
-            route.continue_()
-
-    page.route("**/api/tags", fail)
-    page.keyboard.press("1")
-    page.get_by_role("button", name="1 unsent").wait_for()
-    for key in ("2", *4 * ["ArrowLeft"], "3"):  # the last corrects the one that fails
-        page.keyboard.press(key)
-    page.get_by_role("button", name="2 unsent").wait_for()
-    page.wait_for_timeout(200)
-    assert [tag["label"] for tag in tags(site)] == ["no-damage"]
-    page.get_by_role("button", name="2 unsent").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_text("The disk is full.").wait_for()
-    expect(dialog.get_by_role("button", name="Discard")).to_have_count(1)
-    expect(dialog.get_by_role("button", name="Send again")).to_have_count(0)
-    page.unroute("**/api/tags")
-    dialog.get_by_role("button", name="Send now").click()
-    settled(page)
-    assert sorted(tag["label"] for tag in tags(site)) == ["cannot-tell", "no-damage"]
-
-
-def test_what_is_stuck_is_discarded_with_what_builds_on_it(
-    visit: Callable[..., Any], site: Site, expected: set[int]
-) -> None:
-    expected.add(500)
-    clear(site)
-    page = tag_page(visit, site)
-    broken = {"status": 500, "json": {"error": "The disk is full.", "code": 500}}
-    page.route("**/api/tags", lambda route: route.fulfill(**broken))
-    for key in ("1", "ArrowLeft", "ArrowLeft", "2"):
-        page.keyboard.press(key)
-    page.get_by_role("button", name="2 unsent").click()
-    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
-    page.get_by_text("Everything has reached the server.").wait_for()
-    page.unroute("**/api/tags")
-    page.keyboard.press("Escape")
-    settled(page)
-    assert tags(site) == []
-
-
-def test_what_was_refused_is_sent_again_once_the_image_is_back(
-    visit: Callable[..., Any], site: Site, expected: set[int]
-) -> None:
-    expected.add(400)
-    clear(site)
-    page = tag_page(visit, site)
-    image, away = site.folder / "post_20230208.tif", site.folder / "unmounted.tif"
-    image.rename(away)
-    try:
-        page.route("**/api/tags", lambda route: route.abort())  # so that two wait at once
-        for key in ("1", "ArrowLeft", "ArrowLeft", "2"):
-            page.keyboard.press(key)
-        page.get_by_role("button", name="2 unsent").click()
-        page.unroute("**/api/tags")
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_role("button", name="Send now").click()
-        dialog.get_by_text("is not where it was").wait_for()
-        dialog.get_by_text("What it changes was refused.").wait_for()
-    finally:
-        away.rename(image)
-    assert tags(site) == []
-    dialog.get_by_role("button", name="Send again").first.click()
-    settled(page)
-    assert [tag["label"] for tag in tags(site)] == ["no-damage"]
-
-
-def test_a_tile_that_failed_is_asked_for_again(
-    visit: Callable[..., Any], site: Site, expected: set[int]
-) -> None:
-    expected.add(500)
-    page = visit("viewer", "#/progress")
-    failed: list[str] = []
-
-    def once(route: Any) -> None:
-        if "/tiles/" in route.request.url and route.request.url not in failed:
-            failed.append(route.request.url)
-            route.fulfill(status=500)
-        else:
-            route.continue_()
-
-    page.route("**/tiles/**", once)
-    with page.expect_response(lambda answer: "/tiles/" in answer.url and answer.ok) as answer:
-        page.goto(f"{site.address}/#/tag?scene={site.pair}&row=200&col=100&side=96")
-    assert answer.value.url in failed
 
 
 def test_as_many_suggestions_are_asked_for_as_the_server_gives(
