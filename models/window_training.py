@@ -136,14 +136,19 @@ def parted(photos: PhotoSet) -> PhotoSet:
 
 def _network(config: WindowConfig) -> InceptionWindow:
     torch.manual_seed(config.seed)
-    network = InceptionWindow(config.backbone, config.side)
-    if config.encoder is not None:
+    return with_encoder(InceptionWindow(config.backbone, config.side), config.encoder)
+
+
+def with_encoder(network: InceptionWindow, encoder: str | None) -> InceptionWindow:
+    """A network with the tensors of its backbone from a file, if one is named, in eval mode.
+
+    Raises Refused for a file of another backbone.
+    """
+    if encoder is not None:
         try:
-            network.load_encoder(read_tensors(config.encoder, "--encoder"))
+            network.load_encoder(read_tensors(encoder, "--encoder"))
         except UsageError as error:
-            raise Refused(
-                f"{config.encoder} cannot be the encoder: {error} Change --encoder."
-            ) from None
+            raise Refused(f"{encoder} cannot be the encoder: {error} Change --encoder.") from None
     return network.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,21 +81,27 @@ def _annotations(
     for shape, name, code, score, bounds in zip(
         pixels, names, block["damage_class"].tolist(), scores, corners.tolist(), strict=True
     ):
-        parts = shapely.get_parts(shape)
-        count.holes += int(shapely.get_num_interior_rings(parts).sum())
+        count.holes += int(shapely.get_num_interior_rings(shapely.get_parts(shape)).sum())
         count.annotations += 1
-        left, top, right, bottom = bounds
         yield {
             "id": count.annotations,
             "image_id": 1,
             "category_id": code,
-            "segmentation": [
-                np.round(shapely.get_coordinates(part.exterior)[:-1], _DECIMALS).ravel().tolist()
-                for part in parts
-            ],
-            "bbox": [left, top, round(right - left, _DECIMALS), round(bottom - top, _DECIMALS)],
-            "area": round(shape.area, _DECIMALS),
-            "iscrowd": 0,
+            **coco_outline(shape, bounds),
             "score": plain(score),
             "building_id": plain(name),
         }
+
+
+def coco_outline(shape: shapely.Geometry, bounds: Sequence[float]) -> dict[str, Any]:
+    """The outline of an annotation, px, without holes; `bounds` are the shape's, rounded."""
+    left, top, right, bottom = bounds
+    return {
+        "segmentation": [
+            np.round(shapely.get_coordinates(part.exterior)[:-1], _DECIMALS).ravel().tolist()
+            for part in shapely.get_parts(shape)
+        ],
+        "bbox": [left, top, round(right - left, _DECIMALS), round(bottom - top, _DECIMALS)],
+        "area": round(shape.area, _DECIMALS),
+        "iscrowd": 0,
+    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ...models.checkpoint import load, read_tensors
+from ...models.checkpoint import load
 from ...models.inception_window import InceptionWindow
-from ...scenes.errors import Refused, UsageError
+from ...models.window_training import with_encoder
+from ...scenes.errors import Refused
 from ..catalog.catalog import Catalog
 from ..catalog.lineage import weights_of
 from ..catalog.tables import Model
@@ -34,14 +35,7 @@ def begun(
         network.encoder.load_state_dict(other.encoder.state_dict())
         return network.eval(), in_use
     network = _built(config.backbone or (SMALL if config.encoder is None else LARGE), side)
-    if config.encoder is not None:
-        try:
-            network.load_encoder(read_tensors(config.encoder, "--encoder"))
-        except UsageError as error:
-            raise Refused(
-                f"{config.encoder} cannot be the encoder: {error} Change --encoder."
-            ) from None
-    return network.eval(), None
+    return with_encoder(network, config.encoder), None
 
 
 def network_of(catalog: Catalog, model: Model) -> InceptionWindow:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from ....scenes.coco import coco_outline
 from ....scenes.errors import Refused
 from ....scenes.geojson import write_items
 from ....scenes.vectors import replacing_folder
@@ -101,21 +102,13 @@ class _Book:
         shape, tag = mark.outline, mark.tag
         if mark.square is not None:
             shape = box((0, 0, mark.square[2]))
-        parts = shapely.get_parts(shape)
-        self.holes += int(shapely.get_num_interior_rings(parts).sum())
+        self.holes += int(shapely.get_num_interior_rings(shapely.get_parts(shape)).sum())
         self.count += 1
-        left, top, right, bottom = np.round(shape.bounds, _DECIMALS).tolist()
         return {
             "id": self.count,
             "image_id": image,
             "category_id": category,
-            "segmentation": [
-                np.round(shapely.get_coordinates(part.exterior)[:-1], _DECIMALS).ravel().tolist()
-                for part in parts
-            ],
-            "bbox": [left, top, round(right - left, _DECIMALS), round(bottom - top, _DECIMALS)],
-            "area": round(shape.area, _DECIMALS),
-            "iscrowd": 0,
+            **coco_outline(shape, np.round(shape.bounds, _DECIMALS).tolist()),
             "aftermap": {"tag": tag.id, "user": tag.user.name, "made_at": tag.made_at.isoformat()},
         }
 

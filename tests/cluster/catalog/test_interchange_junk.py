@@ -129,6 +129,7 @@ def test_junk_anywhere_is_told_in_words(
     file = _file(tmp_path_factory.mktemp("junk"), kind, content)
     with suppress(AftermapError):
         import_tags(there, file, partly=True)
+    assert verify(there).problems == []
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -142,6 +143,7 @@ def test_any_table_is_read_or_told(
     file.write_bytes(text.encode("utf-8", "replace"))
     with suppress(AftermapError):
         import_tags(there, file, partly=True)
+    assert verify(there).problems == []
 
 
 @pytest.mark.parametrize(
