@@ -85,6 +85,7 @@ class Ranks:
             ) from error
         try:
             yield
+            dist.barrier()  # whoever left before would take its connections from those at work
         finally:
             dist.destroy_process_group()
 

@@ -12,14 +12,18 @@ from contextlib import suppress
 import torch
 
 
+def same_threads() -> dict[str, str]:
+    """This environment, with this process's number of threads: then figures agree to the bit."""
+    return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
 def kill(command: Sequence[str], begun: Callable[[], bool], seconds: float = 60) -> None:
     """Start a command with this process's number of threads; SIGKILL it and its children once `begun`.
 
     Fails where it is over before, or is not so far after some seconds.
     """
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
-        command, env=os.environ | threads, start_new_session=True, stdout=subprocess.DEVNULL
+        command, env=same_threads(), start_new_session=True, stdout=subprocess.DEVNULL
     )
     try:
         until = time.monotonic() + seconds
