@@ -43,23 +43,13 @@ def download(file: RemoteFile, stream: IO[bytes], bounds: Bounds | None = None) 
     """
     bounds, patience = bounds or Bounds(), Patience.asked()
     until = time.monotonic() + bounds.within
-    for attempt in range(patience.retries + 1):
-        if attempt:
-            time.sleep(patience.delay * 2 ** (attempt - 1))
-        _check_time(file, bounds, until)
-        stream.seek(0)
-        stream.truncate()
-        try:
-            return _download_once(file, stream, bounds, until)
-        except Again as error:
-            reason = str(error)
-    raise Unreachable(
-        f"{file} cannot be fetched: {reason} (attempts: {patience.retries + 1}). Check the address "
-        "and the network, and try again; GDAL_HTTP_TIMEOUT and GDAL_HTTP_MAX_RETRY give it more time."
-    )
+    return patience.persist(file, lambda: _download_once(file, stream, bounds, until))
 
 
 def _download_once(file: RemoteFile, stream: IO[bytes], bounds: Bounds, until: float) -> int:
+    _check_time(file, bounds, until)
+    stream.seek(0)
+    stream.truncate()
     size = 0
     for piece in _pieces(file, bounds.private):
         size += len(piece)

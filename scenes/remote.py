@@ -16,10 +16,11 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from itertools import count
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .errors import Refused, UsageError
@@ -38,6 +39,8 @@ _PLAIN = re.compile(r"[\x21\x23-\x26\x28-\x3b\x3d\x3f-\x7e]+")
 """What a URL may consist of: no space, quote, angle bracket, control or other character."""
 
 _OPENINGS = count(1)
+
+_Got = TypeVar("_Got")
 
 
 class Unreachable(Refused):
@@ -86,6 +89,20 @@ class Patience:
                     "set another value or none."
                 )
         return cls(**found | {"retries": int(found.get("retries", cls.retries))})  # type: ignore[arg-type]
+
+    def persist(self, file: RemoteFile, once: Callable[[], _Got]) -> _Got:
+        """What `once` gives, which is tried again where it raises Again; in the end Unreachable."""
+        for attempt in range(self.retries + 1):
+            if attempt:
+                time.sleep(self.delay * 2 ** (attempt - 1))
+            try:
+                return once()
+            except Again as error:
+                reason = str(error)
+        raise Unreachable(
+            f"{file} cannot be read: {reason} (attempts: {self.retries + 1}). Check the address and "
+            "the network, and try again; GDAL_HTTP_TIMEOUT and GDAL_HTTP_MAX_RETRY give it more time."
+        )
 
 
 @dataclass(frozen=True)
@@ -248,17 +265,7 @@ ASK = urllib.request.build_opener(_Stay)
 def _fetch(file: RemoteFile, first: int, last: int) -> tuple[bytes, int, Message]:
     """Bytes `first` to `last` of a file (or to its end), its size, and the answer's headers."""
     patience = Patience.asked()
-    for attempt in range(patience.retries + 1):
-        if attempt:
-            time.sleep(patience.delay * 2 ** (attempt - 1))
-        try:
-            return _fetch_once(file, first, last, patience)
-        except Again as error:
-            reason = str(error)
-    raise Unreachable(
-        f"{file} cannot be read: {reason} (attempts: {patience.retries + 1}). Check the address and "
-        "the network, and try again; GDAL_HTTP_TIMEOUT and GDAL_HTTP_MAX_RETRY give it more time."
-    )
+    return patience.persist(file, lambda: _fetch_once(file, first, last, patience))
 
 
 def _fetch_once(

@@ -14,6 +14,7 @@ from aftermap.cluster.report_places import find_places
 from aftermap.scenes.synth import Synth, write
 from finished import AFTER, BEFORE, GRID, NASTY, facts, pictures, places, write_run
 from PIL import Image
+from watched import watched
 
 import aftermap as am
 
@@ -27,31 +28,19 @@ CODES[0, 0] = 4
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a report and, at the end, demands that nothing was loaded or complained about."""
-    contexts, requests, complaints = [], [], []
+    with watched(browser, patience_s=60) as seen:
 
-    def visit(path: Path, width: int = 1280, height: int = 800, **options: Any) -> Any:
-        still = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce"}
-        context = browser.new_context(**still | options)
-        contexts.append(context)
-        context.set_default_timeout(60_000)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on(
-            "console", lambda said: complaints.append(said.text) if said.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
-            page.wait_for_selector("html.ready")
-        return page
+        def visit(path: Path, **options: Any) -> Any:
+            page = seen.open(**options)
+            page.goto(path.as_uri())
+            if options.get("java_script_enabled", True):
+                page.wait_for_selector("html.ready")
+            return page
 
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not complaints
-    assert all(url.startswith(("file://", "data:")) for url in requests)
-    assert len([url for url in requests if url.startswith("file://")]) == len(contexts)
+        yield visit
+    assert not seen.complaints
+    assert all(url.startswith(("file://", "data:")) for url in seen.requests)
+    assert len([url for url in seen.requests if url.startswith("file://")]) == len(seen.windows)
 
 
 def report(folder: Path, buildings: Any = None, before: bool = True, **given: Any) -> Path:
@@ -302,7 +291,9 @@ def test_hostile_names_are_only_text(tmp_path: Path, visit: Callable[..., Any]) 
 
 
 def test_a_phone_holds_it_all(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    page = visit(report(tmp_path, places(60)), 360, 740, is_mobile=True, has_touch=True)
+    page = visit(
+        report(tmp_path, places(60)), width=360, height=740, is_mobile=True, has_touch=True
+    )
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     stage = page.locator("#map").bounding_box()
     assert stage["width"] == 360

@@ -56,8 +56,8 @@ def test_after_passing_failures_it_is_written_anew(server: Server) -> None:
         ),
         (lambda asked: asked.answer(404), "404"),
         (lambda asked: asked.answer(200, b""), "is empty"),
-        (lambda asked: asked.answer(200, asked.content, cut=1), "cannot be fetched"),
-        (hanging, "cannot be fetched"),
+        (lambda asked: asked.answer(200, asked.content, cut=1), "cannot be read"),
+        (hanging, "cannot be read"),
     ],
     ids=["unavailable", "redirect", "missing", "empty", "cut", "hanging"],
 )

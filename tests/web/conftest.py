@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aftermap.cluster.catalog.catalog import Catalog
 from app_driven import log_in
+from watched import watched
 from web_made import Site, made, serving
 
 
@@ -47,32 +48,18 @@ def expected() -> set[int]:
 @pytest.fixture
 def visit(browser: Any, site: Site, expected: set[int]) -> Iterator[Callable[..., Any]]:
     """Logs somebody in; in the end nothing was asked of another host, and nothing complained about."""
-    contexts, requests, complaints = [], [], []
+    with watched(browser, patience_s=30) as seen:
 
-    def visit(
-        name: str, path: str = "", width: int = 1280, height: int = 800, **options: Any
-    ) -> Any:
-        still = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce"}
-        context = browser.new_context(**still | options)
-        contexts.append(context)
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on(
-            "console", lambda said: complaints.append(said.text) if said.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.goto(f"{site.address}/{path}")
-        log_in(page, name)
-        return page
+        def visit(name: str, path: str = "", **options: Any) -> Any:
+            page = seen.open(**options)
+            page.goto(f"{site.address}/{path}")
+            log_in(page, name)
+            return page
 
-    yield visit
-    for context in contexts:
-        context.close()
+        yield visit
     # The browser itself notes what is not 2xx.
     codes = "|".join(map(str, expected))
     noted = re.compile(f"the server responded with a status of ({codes})|net::ERR_FAILED")
-    assert [text for text in complaints if not noted.search(text)] == []
-    assert {url.split("/api/")[0] for url in requests if "/api/" in url} == {site.address}
-    assert all(url.startswith((f"{site.address}/", "data:", "blob:")) for url in requests)
+    assert [text for text in seen.complaints if not noted.search(text)] == []
+    assert {url.split("/api/")[0] for url in seen.requests if "/api/" in url} == {site.address}
+    assert all(url.startswith((f"{site.address}/", "data:", "blob:")) for url in seen.requests)

@@ -180,7 +180,7 @@ def test_an_image_service_is_asked_when_somebody_looks(catalog: Catalog, tmp_pat
         with pytest.raises(Refused, match="503"):
             fetched(catalog, scene)
         server.fault = lambda asked: asked.answer(200, asked.content, cut=100)
-        with pytest.raises(Refused, match="cannot be fetched"):
+        with pytest.raises(Refused, match="cannot be read"):
             fetched(catalog, scene)
         assert list(catalog.files.names()) == []
         assert list(catalog.files.begun()) == []
