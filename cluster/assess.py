@@ -103,6 +103,7 @@ def run_request(request: Request, quiet: bool = True, stop: Event | None = None)
         ):
             folder.write(record)
             store.create(_region_grid(job), {"layers_id": record["layers_id"]})
+            folder.watched(dashboard(client))
             _say(f"dashboard  {dashboard(client)}", quiet)
             started = time.perf_counter()
             record |= _run_chunks(client, job, folder, quiet, stop)

@@ -75,13 +75,21 @@ class RunFolder:
                 "pid": os.getpid(),
                 "since": time.strftime("%F %T"),
             }
-            with suppress(OSError):  # only told to whoever is refused; a full disk shows later
-                (self.path / ".owner").write_text(json.dumps(owner))
+            self._own(owner)
             yield
         finally:
             (self.path / ".owner").unlink(missing_ok=True)
             self._remove_if_unused()
             lock.release()
+
+    def watched(self, dashboard: str) -> None:
+        """Tell others, while the folder is held, where the cluster that works on it can be watched."""
+        with suppress(OSError, ValueError):
+            self._own(json.loads((self.path / ".owner").read_text()) | {"dashboard": dashboard})
+
+    def _own(self, owner: Mapping[str, Any]) -> None:
+        with suppress(OSError):  # only told to whoever asks; a full disk shows later
+            (self.path / ".owner").write_text(json.dumps(owner))
 
     def begin(
         self, facts: Mapping[str, Any], fresh: bool, may_change: Collection[str] = ()

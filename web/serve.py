@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,16 +60,17 @@ def serve(
     folder: str | Path,
     address: str | None = None,
     listening: Listening | None = None,
-    dashboard: str | None = None,
+    runs: Sequence[Path] = (),
     private_services: bool = False,
 ) -> None:
     """Serve a catalog until Ctrl-C or SIGTERM; what was answered for is kept, whenever it ends.
 
+    The progress of what works in the folders `runs` is shown, by default of what works beside the catalog.
     Images of services on this machine or in the own network are fetched with `private_services` only.
     Raises Refused where there is no catalog, nobody who could log in, or the port is in use.
     """
     listening = listening or Listening()
-    options = ServerOptions(listening.host, dashboard)
+    options = ServerOptions(listening.host, tuple(runs))
     catalog = Catalog.open(folder, address, private_services=private_services)
     try:
         _check_somebody(catalog, folder)
@@ -93,7 +94,7 @@ def run_serve(options: Mapping[str, Any]) -> int:
         certificate=options["certificate"], key=options["key"],
     )  # fmt: skip
     serve(
-        options["catalog"], options["database"], listening, options["dashboard"],
+        options["catalog"], options["database"], listening, options["runs"] or (),
         options["allow_private_services"],
     )  # fmt: skip
     return 0

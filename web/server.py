@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
@@ -28,6 +28,7 @@ from .door import Door, hosts_of
 from .routes import export, learning, people, runs, scenes, tags
 from .tiles import Tiles
 from .visitors import ROLES_OF
+from .works import Works
 
 PARTS = (people, scenes, tags, runs, learning, export, pages)
 """The modules whose routes there are."""
@@ -48,14 +49,13 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     """Where it listens; requests that call it by a name of another site are turned away."""
-    dashboard: str | None = None
-    """Address of the Dask dashboard that the app links to."""
+    runs: tuple[Path, ...] = ()
+    """Folders whose runs, regions and trainings are listed. Default: the one that the catalog is in."""
 
     def __post_init__(self) -> None:
-        if self.dashboard is not None and urlsplit(self.dashboard).scheme not in ("http", "https"):
-            raise UsageError(
-                f"--dashboard is an address such as http://127.0.0.1:8787, not {self.dashboard!r}."
-            )
+        for folder in self.runs:
+            if not folder.is_dir():
+                raise UsageError(f"There is no folder {folder}. Check --runs.")
 
 
 def create_app(
@@ -78,7 +78,8 @@ def create_app(
     )
     app.state.catalog = catalog
     app.state.tiles = Tiles(catalog.files)
-    app.state.dashboard = options.dashboard
+    folder = catalog.folder.absolute()
+    app.state.works = Works(options.runs or (folder.parent,), except_in=folder)
     for route, role in roles():
         route.openapi_extra = {"x-role": role}
     for part in PARTS:

@@ -116,6 +116,7 @@ def make_chips(request: ChipsRequest, quiet: bool = True) -> Chips:
         record |= {"attempts": record["attempts"] + 1, "versions": versions()}
         folder.write(record)
         with _client(request) as client:
+            folder.watched(dashboard(client))
             _say(f"dashboard  {dashboard(client)}", quiet)
             seen, spots, chips = _planned(client, work, folder, quiet)
             if not request.dry_run:

@@ -48,6 +48,11 @@ class SearchStatus:
         return "\n".join(lines)
 
     @property
+    def progress(self) -> float | None:
+        """How much of it is done: not known before the end, as the number of trials is not."""
+        return None if self.running else 1.0
+
+    @property
     def running(self) -> bool:
         """Whether there is something to come."""
         return self.state == "unfinished"
@@ -79,6 +84,11 @@ class StudyStatus:
         else:
             lines.append(f"page       {self.path / PAGE}")
         return "\n".join(lines)
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0-1; None where that is not known."""
+        return self.done / self.tasks if self.tasks else None
 
     @property
     def running(self) -> bool:

@@ -45,6 +45,11 @@ class GalleryStatus:
         return "\n".join([*lines, AGAIN] if self.state == "stopped" else lines)
 
     @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0-1; None while that is not known."""
+        return self.scored / self.photos if self.photos else None
+
+    @property
     def running(self) -> bool:
         """Whether a process works on it now."""
         return self.state == "running"
@@ -87,6 +92,11 @@ class ChipsStatus:
         lines = [f"{self.path}", f"state      {self.state}{step}{_by(self.holder)}"]
         lines.append(f"screened   {self.screened} pieces of images")
         return "\n".join([*lines, AGAIN] if self.state == "stopped" else lines)
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done: not known before the end."""
+        return 1.0 if self.state in ("done", "quarantined") else None
 
     @property
     def running(self) -> bool:

@@ -18,6 +18,8 @@ class Holder:
     host: str
     pid: int
     since: str
+    dashboard: str | None = None
+    """Where the cluster that works on it can be watched, while it lives."""
 
     def text(self) -> str:
         """As told to a person."""
@@ -28,7 +30,13 @@ def holder_of(path: Path) -> Holder | None:
     """Who has a folder, or had it last, as far as it is said in it."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         owner = json.loads((path / ".owner").read_text())
-        return Holder(str(owner["host"]), int(owner["pid"]), str(owner["since"]))
+        dashboard = owner.get("dashboard")
+        return Holder(
+            str(owner["host"]),
+            int(owner["pid"]),
+            str(owner["since"]),
+            None if dashboard is None else str(dashboard),
+        )
     return None
 
 

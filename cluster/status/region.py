@@ -44,6 +44,17 @@ class RegionStatus:
         return "\n".join(lines + ([f"  and {rest} more"] if rest else []))
 
     @property
+    def state(self) -> str:
+        """running, done (the scenes' results were put together) or stopped."""
+        return "running" if self.running else "done" if self.merged else "stopped"
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0-1, counting scenes; None while that is not known."""
+        over = sum(self.counts.get(state, 0) for state in (*OVER, "failed"))
+        return over / self.scenes if self.scenes else None
+
+    @property
     def running(self) -> bool:
         """Whether a process works on any scene now."""
         return any(run.running for run in self.active)

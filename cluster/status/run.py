@@ -59,9 +59,16 @@ class RunStatus:
         lines += listed("set aside", self.quarantined, 10, 10)
         if self.note:
             lines.append(f"note       {self.note}")
+        if self.running and self.holder is not None and self.holder.dashboard is not None:
+            lines.append(f"dashboard  {self.holder.dashboard}")
         if self.state == "stopped":
             lines.append(AGAIN)
         return "\n".join(lines)
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0-1; None while that is not known."""
+        return self.done / self.chunks if self.chunks else None
 
     def held(self) -> str:
         """Who holds it, or held it last; empty where nobody is known."""

@@ -53,6 +53,11 @@ class TrainingStatus:
         return f"{self.done} of {self.epochs or 'an unknown number'}{best}"
 
     @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0-1; None while that is not known."""
+        return self.done / self.epochs if self.epochs else None
+
+    @property
     def running(self) -> bool:
         """Whether it is worked on now; of what holds no lock, whether there are epochs to come."""
         return self.state in ("running", "unfinished")

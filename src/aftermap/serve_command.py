@@ -16,7 +16,7 @@ serve_app = typer.Typer()
     epilog="Examples:\n\n"
     "aftermap catalog user ana --role admin\n\n"
     "aftermap serve\n\n"
-    "aftermap serve --catalog /data/quake --port 9000\n\n"
+    "aftermap serve --catalog /data/quake --port 9000 --runs /data/out\n\n"
     "aftermap serve --host 192.168.1.20 --allow-remote-users --certificate server.pem --key server.key"
 )
 def serve(
@@ -39,8 +39,14 @@ def serve(
             help="Fetch images of services in the own network, and by the proxies of the environment.",
         ),
     ] = False,
-    dashboard: Annotated[
-        str | None, typer.Option(metavar="URL", help="Dask dashboard that the app links to.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder whose runs, regions and trainings Progress shows, with their dashboards; "
+            "several times for several. Default: the one that the catalog is in.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Serve a catalog's tagging and review app to the browsers of this machine, or of others."""

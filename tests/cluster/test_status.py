@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,23 +19,11 @@ from aftermap.models.recipes import TrainConfig
 from aftermap.models.state import NAME, Progress, save_state
 from aftermap.scenes.errors import Refused
 from rasters import texture, write_raster
+from slow_run import begin, wait_for_chunks
 from typer.testing import CliRunner
 
 import aftermap as am
 from aftermap.cli import app
-
-SLOW = (
-    "import sys, time, aftermap.kernels.apply as apply\n"
-    "import aftermap.cluster.job as job\n"
-    "whole = apply.apply_chunk\n"
-    "def slow(*a):\n    time.sleep(float(sys.argv[4])); return whole(*a)\n"
-    "job.apply_chunk = slow\n"
-    "import aftermap as am\n"
-    "from aftermap.cluster.client import connected\n"
-    "with connected('threads', workers=1) as client:\n"
-    "    am.assess(*sys.argv[1:3], out=sys.argv[3], method='difference', chunk=512, client=client)\n"
-)
-"""The real run, with chunks that take as long as they would on a large scene."""
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +33,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     post = pre.copy()
     post[:, 600:700, 600:700] = 255 - post[:, 600:700, 600:700]
     return write_raster(folder / "pre.tif", pre), write_raster(folder / "post.tif", post)
-
-
-def begin(files: tuple[Path, Path], out: Path, seconds: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOW, *map(str, files), str(out), str(seconds)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def wait_for_chunks(out: Path, count: int) -> None:
-    until = time.monotonic() + 90
-    while len(list(out.glob("layers.zarr/damage/c/*/*"))) < count:
-        assert time.monotonic() < until, "the run did not get that far"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +70,7 @@ def test_a_running_run_tells_rate_and_who_holds_it(killed: Path) -> None:
     assert (state, running) == ("running", True)
     assert f"process {pid} on {socket.gethostname()}" in text
     assert "of 9" in text
+    assert re.search(r"^dashboard  http://127.0.0.1:\d+/status$", text, re.MULTILINE)
     # Chunks of two seconds, one at a time, of which six or five are left.
     assert 4 < left < 60
 

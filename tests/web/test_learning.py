@@ -96,7 +96,12 @@ def test_what_cannot_be_learnt_is_told_in_words(server: Site, said: dict[str, st
     assert answer.json()["error"]
 
 
-def test_the_legend_and_no_dashboard(server: Site) -> None:
+def test_the_legend(server: Site) -> None:
     codes = server.as_("viewer").get("/legend").json()
     assert [one["code"] for one in codes] == [one.code for one in LEGEND]
-    assert server.as_("viewer").get("/dashboard").json() is None
+
+
+def test_runs_are_told_without_paths(server: Site) -> None:
+    (run,) = server.as_("viewer").get("/works").json()
+    assert (run["name"], run["kind"], run["running"]) == ("run", "run", False)
+    assert str(server.folder) not in str(run)

@@ -67,10 +67,9 @@ def test_a_certificate_needs_its_key(folder: Path, tmp_path: Path) -> None:
         serve(folder, listening=both)
 
 
-def test_a_dashboard_is_an_address() -> None:
-    assert ServerOptions(dashboard="http://127.0.0.1:8787").dashboard
-    with pytest.raises(UsageError, match="--dashboard"):
-        ServerOptions(dashboard="javascript:alert(1)")
+def test_folders_of_runs_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--runs"):
+        ServerOptions(runs=(tmp_path / "none",))
 
 
 def test_the_command_explains_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
@@ -16,7 +17,11 @@ from ...scenes.geojson import plain
 from ...scenes.legend import LEGEND
 from ..limits import MODELS
 from ..visitors import Reviewer, Viewer
+from ..works import Works
 from .given import MOST, Number, TheCatalog, row, set_name
+
+MOST_WORKS = 50
+"""That are told at once."""
 
 router = APIRouter(prefix="/api", tags=["learning"])
 
@@ -95,11 +100,11 @@ def job(visitor: Viewer, number: Number, catalog: TheCatalog) -> dict[str, Any]:
         return _job(session, row(session, Job, number, "job"))
 
 
-@router.get("/dashboard")
-def dashboard(visitor: Viewer, request: Request) -> dict[str, str] | None:
-    """The Dask dashboard that `aftermap serve --dashboard` was told of; null where there is none."""
-    url = request.app.state.dashboard
-    return None if url is None else {"url": url}
+@router.get("/works")
+def works(visitor: Viewer, request: Request) -> list[dict[str, Any]]:
+    """Runs, regions and trainings in the folders that the server watches: first those that run."""
+    found: Works = request.app.state.works
+    return [_finite(asdict(work)) for work in found.now()[:MOST_WORKS]]
 
 
 @router.get("/models")

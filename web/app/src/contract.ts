@@ -182,6 +182,20 @@ export interface Job {
   by: string;
 }
 
+/** What lies in a folder that the server watches; `told` has several lines. */
+export interface Work {
+  name: string;
+  kind: string;
+  state: string;
+  running: boolean;
+  progress: number | null;
+  told: string;
+  seconds_left: number | null;
+  dashboard: string | null;
+  /** Seconds since 1970. */
+  changed_at: number;
+}
+
 export interface Model {
   id: number;
   method: string;

@@ -1,13 +1,14 @@
 /** The page where models are learnt and put in use. */
 
 import { get, post } from "../api";
-import type { CurvePoint, Job, Model } from "../contract";
+import type { CurvePoint, Job, Model, Work } from "../contract";
 import { tell, warn } from "../messages";
 import { button, choice, field, figure, make, moment, table } from "../page";
 import type { Desk, Page } from "../shell";
 import { Curve } from "./curve";
 import { JobList } from "./jobs";
 import { figureWords } from "./metrics";
+import { WorkList } from "./works";
 
 const EVERY = 3_000;
 
@@ -27,9 +28,9 @@ class Progress implements Page {
   readonly element = make("div", "progressing");
   readonly keys = [];
   private readonly jobs = new JobList();
+  private readonly works = new WorkList();
   private readonly curve = new Curve();
   private readonly models = make("section", "models");
-  private readonly dashboard = make("p");
   private readonly start: HTMLButtonElement;
   private readonly timer: number;
   /** The jobs that ran when last looked: when one ends, there may be a new model. */
@@ -42,11 +43,11 @@ class Progress implements Page {
     this.set = desk.labelSets[0]?.id;
     this.start = button("Learn from the tags", () => void this.learn(), "main");
     this.start.disabled = !desk.may("reviewer");
-    this.element.append(this.learning(), this.jobs.element, this.models, this.curve.element);
+    this.element.append(this.works.element, this.learning(), this.jobs.element);
+    this.element.append(this.models, this.curve.element);
     this.timer = setInterval(() => void this.poll(), EVERY);
     void this.poll();
     void this.load();
-    void this.findDashboard();
   }
 
   close(): void {
@@ -61,7 +62,7 @@ class Progress implements Page {
     const made = make("section", "learning", make("h2", "", "Learning"));
     const form = make("div", "filters", field("Label set", set));
     form.append(field("Suggest afterwards", how), this.start);
-    made.append(form, this.dashboard);
+    made.append(form);
     if (this.start.disabled) made.append(make("p", "soft", "A reviewer's role starts learning."));
     return made;
   }
@@ -69,7 +70,10 @@ class Progress implements Page {
   private async poll(): Promise<void> {
     if (document.hidden) return;
     const jobs = await get<Job[]>("/jobs").catch(() => null);
-    if (!jobs || this.closed) return;
+    const works = await get<Work[]>("/works").catch(() => null);
+    if (this.closed) return;
+    if (works) this.works.show(works);
+    if (!jobs) return;
     this.jobs.show(jobs);
     const running = jobs
       .filter(({ state }) => state === "running")
@@ -91,16 +95,6 @@ class Progress implements Page {
     } catch (failure) {
       warn(failure);
     }
-  }
-
-  private async findDashboard(): Promise<void> {
-    const found = await get<{ url: string } | null>("/dashboard").catch(() => null);
-    if (!found || !/^https?:\/\//.test(found.url)) return;
-    const made = make("a", "", "Dashboard of the cluster");
-    made.href = found.url;
-    made.target = "_blank";
-    made.rel = "noopener noreferrer";
-    this.dashboard.append(made);
   }
 
   private fill(models: Model[]): void {

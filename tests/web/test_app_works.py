@@ -1,0 +1,56 @@
+"""Runs on the Progress page: one that lives, and one that is done."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from app_driven import IN_A_BROWSER
+from playwright.sync_api import expect
+from rasters import texture, write_raster
+from slow_run import begin, wait_for_chunks
+from web_made import Site
+
+pytestmark = IN_A_BROWSER
+
+
+@pytest.fixture
+def live(site: Site) -> Iterator[Path]:
+    """A run beside the catalog, in its third chunk or later."""
+    files = [
+        write_raster(site.folder / f"{name}.tif", texture(1500, 1500, seed))
+        for seed, name in enumerate(("live_pre", "live_post"))
+    ]
+    process = begin((files[0], files[1]), site.folder / "out" / "live", 4.0)
+    try:
+        wait_for_chunks(site.folder / "out" / "live", 2)
+        yield site.folder / "out" / "live"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_a_run_is_watched(visit: Callable[..., Any], site: Site, live: Path) -> None:
+    page = visit("viewer", "#/progress")
+    runs = page.locator(".works")
+    line = runs.locator("li", has_text="out/live")
+    expect(line).to_contain_text("run · running")
+    assert runs.locator("li").first.inner_text().startswith("out/live")
+    address = line.get_by_role("link", name="Dashboard of the cluster").get_attribute("href")
+    with urlopen(address, timeout=30) as answer:
+        assert answer.status == 200
+    before = line.locator("progress").get_attribute("value")
+    line.locator("summary").click()
+    line.get_by_text("chunks/min").wait_for()
+    page.wait_for_function(
+        "before => document.querySelector('.works progress')?.getAttribute('value') !== before",
+        arg=before,
+    )
+    assert line.get_by_text("chunks/min").is_visible(), "it stays unfolded"
+    done = runs.locator("li", has_text=re.compile("^run · run"))
+    assert "done" in done.inner_text()
