@@ -61,13 +61,13 @@ def add(
 
 @catalog_app.command(
     "list",
-    epilog="Examples:\n\naftermap catalog list scenes\n\naftermap catalog list tags --limit 20 --json",
+    epilog="Examples:\n\naftermap catalog list\n\naftermap catalog list tags --limit 20 --json",
 )
 def list_(
     what: Annotated[
         str,
         typer.Argument(help="scenes, tags, chips, models, runs, reviews, users, labels or audit."),
-    ],
+    ] = "scenes",
     limit: Annotated[int | None, typer.Option(min=1, help="Rows at most. Default: all.")] = None,
     catalog: CatalogFolder = HERE,
     database: Database = None,
