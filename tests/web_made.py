@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -88,9 +89,11 @@ def serving(folder: Path) -> Iterator[str]:
             raise
 
 
-def client(address: str, name: str, password: str = PASSWORD) -> httpx.Client:
+def client(
+    address: str, name: str, password: str = PASSWORD, verify: ssl.SSLContext | bool = True
+) -> httpx.Client:
     """Somebody who is logged in."""
-    found = httpx.Client(base_url=f"{address}/api", timeout=60)
+    found = httpx.Client(base_url=f"{address}/api", timeout=60, verify=verify)
     answer = found.post("/login", json={"name": name, "password": password})
     assert answer.status_code == 200, answer.text
     found.headers["X-CSRF-Token"] = answer.json()["token"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException as Refusal
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ..cluster.catalog.tagging import Outrun
 from ..scenes.errors import AftermapError, NothingToAnalyse, Refused, UsageError
@@ -34,6 +37,15 @@ _CODES: dict[type[Exception], int] = {
 def error(code: int, words: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer to what cannot be done."""
     return JSONResponse({"error": words, "code": code}, code, headers)
+
+
+def packed(content: Any, request: Request) -> Response:
+    """A large answer as JSON, compressed where the client takes that: a tenth of it over the network."""
+    plain = JSONResponse(jsonable_encoder(content))
+    if "gzip" not in request.headers.get("Accept-Encoding", ""):
+        return plain
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return Response(gzip.compress(bytes(plain.body), 1), 200, headers, plain.media_type)
 
 
 def missing(what: str) -> HTTPException:

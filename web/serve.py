@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def serve(
     catalog = Catalog.open(folder, address, private_services=private_services)
     try:
         _check_somebody(catalog, folder)
-        _check_files(listening)
+        _check_certificate(listening)
         app = create_app(catalog, options, _lifespan)
         with _listen(listening) as sock:
             server = uvicorn.Server(_config(app, listening))
@@ -111,10 +112,29 @@ def _check_somebody(catalog: Catalog, folder: str | Path) -> None:
             )
 
 
-def _check_files(listening: Listening) -> None:
-    for option, file in (("--certificate", listening.certificate), ("--key", listening.key)):
-        if file is not None and not file.is_file():
+def _check_certificate(listening: Listening) -> None:
+    """Refuse what https cannot be spoken with, before anybody connects."""
+    certificate, key = listening.certificate, listening.key
+    if certificate is None or key is None:
+        return
+    for option, file in (("--certificate", certificate), ("--key", key)):
+        if not file.is_file():
             raise Refused(f"There is no file {file}. Check {option}.")
+    try:
+        # Without a passphrase at hand OpenSSL would ask for one on the terminal, and a service waits for ever.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        # OpenSSL gives no reason for what is no PEM, nor for a key that it cannot decrypt.
+        why = (error.reason or "no PEM, or a key with a passphrase").replace("_", " ")
+        raise Refused(
+            f"The certificate {certificate} and the key {key} cannot be used together: {why}. "
+            "Give --certificate its own --key, both as PEM, the key without a passphrase."
+        ) from error
+    except OSError as error:
+        raise Refused(
+            f"The certificate {certificate} or the key {key} cannot be read: {error.strerror}. "
+            "Check --certificate and --key."
+        ) from error
 
 
 def _listen(listening: Listening) -> socket.socket:
@@ -144,7 +164,7 @@ def _listen(listening: Listening) -> socket.socket:
 def _config(app: FastAPI, listening: Listening) -> uvicorn.Config:
     return uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        ws="none", timeout_graceful_shutdown=10, ssl_certfile=listening.certificate,
+        ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=10, ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
     )  # fmt: skip
 

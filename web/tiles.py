@@ -1,7 +1,7 @@
 """Map tiles of a scene in its own pixels, read by the catalog's number, never by a path from outside.
 
 Tile (x, y) at zoom z covers 256 · 2^(levels-1-z) px a side from the scene's first pixel. At full zoom
-a tile is exactly what a tag would keep; coarser ones are read from the image's overviews by rio-tiler.
+a tile is exactly what a tag would keep; coarser ones are read by rio-tiler, the coarsest from overviews.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from rio_tiler.models import ImageData
 from ..cluster.catalog.files import Files
 from ..cluster.catalog.pixels import PhotoPixels, RasterPixels, coloured, open_pixels
 from ..cluster.catalog.tables import Scene
-from ..scenes.handles import handle, keep
+from ..scenes.handles import GDAL_ERRORS, handle, keep, reason_of
 from ..scenes.raster import Raster
-from ..scenes.scene import Tile
+from ..scenes.scene import ReadError, Tile
+from .overviews import FIRST, Overviews
 
 warnings.filterwarnings("ignore", category=NoOverviewWarning)
 
@@ -68,22 +69,44 @@ class Tiles:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._overviews = Overviews(files.folder.parent / "cache" / "overviews")
 
     def read(self, scene: Scene, before: Scene | None, where: Place, layer: str) -> ImageData:
         """Pixels of a tile, uint8 (3, 256, 256); what was not measured, or lies outside, is masked.
 
         `layer` is "post" or "pre": the image before on the pixels of the one after, all masked where
         there is none. Raises Refused for an image that is gone or is another one now, ReadError for
-        what cannot be decoded.
+        what cannot be decoded, Busy while another request prepares the image's overviews.
         """
         pixels = self.pixels(scene, before)
         if isinstance(pixels, PhotoPixels):
             return _nothing() if layer == "pre" else _of_photo(pixels, where)
-        return _of_raster(pixels, where, layer)
+        return self._of_raster(pixels, where, layer)
 
     def pixels(self, scene: Scene, before: Scene | None) -> RasterPixels | PhotoPixels:
         """The pixels of a scene."""
         return open_pixels(self._files, scene, before)
+
+    def _of_raster(self, pixels: RasterPixels, where: Place, layer: str) -> ImageData:
+        scene, grid = pixels.pair.post if layer == "post" else pixels.pair.pre, pixels.pair.grid
+        if scene is None:
+            return _nothing()
+        if where.whole:
+            found, valid = scene.read(
+                grid, where.row, where.col, where.row + SIDE, where.col + SIDE
+            )
+            return _masked(coloured(found), valid)
+        try:
+            return self._further_out(scene.tiles[0], grid, where)
+        except GDAL_ERRORS as error:
+            file = scene.tiles[0].raster.path
+            raise ReadError(f"{file} cannot be read: {reason_of(error)}") from error
+
+    def _further_out(self, tile: Tile, grid: GeoBox, where: Place) -> ImageData:
+        # From less far out the file itself is read quickly enough.
+        far = where.side > FIRST * SIDE
+        source = self._overviews.open(tile.raster) if far else handle(tile.raster)
+        return _coarse(tile, _on_grid(source, tile, grid), grid, where)
 
 
 def _nothing() -> ImageData:
@@ -105,18 +128,10 @@ def _of_photo(pixels: PhotoPixels, where: Place) -> ImageData:
     return _placed(part, np.ones(part.shape[1:], bool))
 
 
-def _of_raster(pixels: RasterPixels, where: Place, layer: str) -> ImageData:
-    scene, grid = pixels.pair.post if layer == "post" else pixels.pair.pre, pixels.pair.grid
-    if scene is None:
-        return _nothing()
-    if where.whole:
-        found, valid = scene.read(grid, where.row, where.col, where.row + SIDE, where.col + SIDE)
-        return _masked(coloured(found), valid)
-    return _coarse(scene.tiles[0], grid, where)
-
-
-def _coarse(tile: Tile, grid: GeoBox, where: Place) -> ImageData:
-    """A tile of one file on the scene's grid, by way of the file's overviews."""
+def _coarse(
+    tile: Tile, dataset: DatasetReader | WarpedVRT, grid: GeoBox, where: Place
+) -> ImageData:
+    """A tile of one dataset on the scene's grid."""
     raster = tile.raster
     rows, cols = _clipped(grid.shape, where)
     fine = rows[1] - rows[0], cols[1] - cols[0]
@@ -129,7 +144,7 @@ def _coarse(tile: Tile, grid: GeoBox, where: Place) -> ImageData:
         grid.crs,
     )
     box = part.extent.boundingbox
-    with Reader(None, dataset=_dataset(tile, grid)) as reader:
+    with Reader(None, dataset=dataset) as reader:
         found = reader.part(
             (box.left, box.bottom, box.right, box.top), dst_crs=reader.crs, bounds_crs=reader.crs,
             height=shape[0], width=shape[1], indexes=raster.bands, resampling_method="average",
@@ -143,18 +158,18 @@ def _coarse(tile: Tile, grid: GeoBox, where: Place) -> ImageData:
     return _placed(coloured(_bytes(measured, raster)), good)
 
 
-def _dataset(tile: Tile, grid: GeoBox) -> DatasetReader | WarpedVRT:
-    """This thread's open file; where it does not lie on the grid, warped to it."""
+def _on_grid(source: DatasetReader, tile: Tile, grid: GeoBox) -> DatasetReader | WarpedVRT:
+    """An open dataset of a tile; where it does not lie on the grid, warped to it."""
     raster = tile.raster
     if tile.grid == grid:
-        return handle(raster)
+        return source
     alpha = raster.alpha
     masking = {"src_alpha": alpha, "dst_alpha": alpha} if alpha else {"add_alpha": True}
-    key = raster, tuple(grid.shape), tuple(grid.affine), grid.crs.to_wkt(), "tiles"
+    key = source.name, raster, tuple(grid.shape), tuple(grid.affine), grid.crs.to_wkt(), "tiles"
     return keep(
         key,
         lambda: WarpedVRT(
-            handle(raster), src_crs=raster.crs, crs=grid.crs.to_wkt(), transform=grid.affine,
+            source, src_crs=raster.crs, crs=grid.crs.to_wkt(), transform=grid.affine,
             height=grid.shape[0], width=grid.shape[1], resampling=Resampling.bilinear, **masking,
         ),
     )  # fmt: skip

@@ -125,9 +125,14 @@ def _url(address: str | Path) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, pool_size=10, max_overflow=20
-        )
+        try:
+            return create_engine(
+                url, hide_parameters=True, pool_pre_ping=True, pool_size=10, max_overflow=20
+            )
+        except ImportError as error:
+            raise UsageError(
+                f'A PostgreSQL database needs psycopg ({error}). It comes with\n  pip install "aftermap[web]"'
+            ) from error
     _begin_file(Path(str(url.database)))
     engine = create_engine(
         url,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,11 +96,14 @@ def add_images(
             told.unreadable.append(str(error))
     for first in range(0, len(checked), _TOGETHER):
         images = checked[first : first + _TOGETHER]
-        with catalog.adding() as (session, adding):
-            user = local_user(session)
-            for image in images:
-                scene, new = _added(session, adding, image, about, user)
-                (told.new if new else told.known).append(scene)
+        with ExitStack() as stack:
+            # Copied before anything is locked: those who tag meanwhile wait for renames only.
+            copies = _copied(catalog, images, stack)
+            with catalog.adding() as (session, adding):
+                user = local_user(session)
+                for image in images:
+                    scene, new = _added(session, adding, image, copies, about, user)
+                    (told.new if new else told.known).append(scene)
         tell(first + len(images), len(checked))
     return told
 
@@ -279,8 +284,31 @@ def _photo(path: Path) -> _Image:
     return _Image(values, path, kind)
 
 
+def _copied(catalog: Catalog, images: Sequence[_Image], stack: ExitStack) -> dict[str, Path]:
+    """Copies of the photos that are not there yet, by digest; they are gone with the stack, unless moved."""
+    wanted = {str(image.values["digest"]): image.copied for image in images if image.copied}
+    with catalog.reading() as session:
+        known = session.scalars(select(Scene.digest).where(Scene.digest.in_(wanted))).all()
+    copies = {}
+    for digest, source in wanted.items():
+        if digest in known:
+            continue
+        target, path = stack.enter_context(catalog.files.temporary())
+        with source.open("rb") as stream:
+            shutil.copyfileobj(stream, target, 1 << 20)
+        if settled(target) != digest:
+            raise Refused(f"{source} changed while it was added. Add it again.")
+        copies[digest] = path
+    return copies
+
+
 def _added(
-    session: Session, adding: Adding, image: _Image, about: About, user: User
+    session: Session,
+    adding: Adding,
+    image: _Image,
+    copies: Mapping[str, Path],
+    about: About,
+    user: User,
 ) -> tuple[Scene, bool]:
     known = session.scalars(select(Scene).where(Scene.digest == image.values["digest"])).first()
     if known is not None:
@@ -298,10 +326,8 @@ def _added(
     before = find_scene(session, about.before).id if about.before else None
     content = None
     if image.copied is not None:
-        with image.copied.open("rb") as stream:
-            content = adding.put(stream, image.suffix)
-        if content[:64] != image.values["digest"]:
-            raise Refused(f"{image.copied} changed while it was added. Add it again.")
+        digest = image.values["digest"]
+        content = adding.move(copies[digest], digest, image.suffix)
     values = image.values | {"taken_at": image.values.get("taken_at") or about.taken_at}
     scene = Scene(
         **values, content=content, town=about.town, event=about.event, before_id=before,

@@ -24,22 +24,29 @@ _HASHER = PasswordHasher()
 _NOBODY = _HASHER.hash("nobody has this password")
 
 
-def add_user(session: Session, name: str, role: str, password: str, by: User | None = None) -> User:
-    """Let somebody log in; changes role and password of one who is there already.
+def add_user(
+    session: Session, name: str, role: str, password: str | None, by: User | None = None
+) -> User:
+    """Let somebody log in; changes role and password of one who is there already, and ends their sessions.
 
-    Raises UsageError for an unusable name, role or password.
+    Without a password, that of somebody who may log in stays. Raises UsageError for an unusable name,
+    role or password, and where there is no password that could stay.
     """
     if not re.fullmatch(r"[\w.@+-]{1,80}", name):
         raise UsageError(f"{name[:80]!r} is no name: letters, digits, . @ + - and _, at most 80.")
     check_role(role)
-    if len(password) < LEAST_PASSWORD:
+    if password is not None and len(password) < LEAST_PASSWORD:
         raise UsageError(f"A password has {LEAST_PASSWORD} characters or more.")
-    hashed = _HASHER.hash(password)
+    hashed = None if password is None else _HASHER.hash(password)
     user = user_called(session, name, role)
-    user.role, user.password, user.active = role, hashed, True
+    if hashed is not None:
+        user.password, user.active = hashed, True
+    elif not may_log_in(user):
+        raise UsageError(f"{name} cannot log in. Give a password.")
+    user.role = role
     session.flush()
     log_out_everywhere(session, user)
-    note(session, by, "user", name, role=role)
+    note(session, by, "user", name, role=role, new_password=hashed is not None)
     return user
 
 
@@ -52,6 +59,11 @@ def check_role(role: str) -> None:
 def may(user: User, role: str) -> bool:
     """Whether a user's role includes another."""
     return user.active and ROLES.index(user.role) >= ROLES.index(role)
+
+
+def may_log_in(user: User) -> bool:
+    """Whether somebody has a password that lets them in."""
+    return user.active and user.password is not None
 
 
 def deactivate(session: Session, name: str, by: User | None = None) -> None:
@@ -72,7 +84,7 @@ def log_out_everywhere(session: Session, user: User) -> None:
 def known_user(session: Session, name: str, password: str) -> User | None:
     """The user whom name and password belong to; takes as long for names that nobody has."""
     user = session.scalars(select(User).where(User.name == name)).first()
-    known = user.password if user is not None and user.active and user.password else None
+    known = user.password if user is not None and may_log_in(user) else None
     try:
         _HASHER.verify(known or _NOBODY, password)
     except (VerificationError, InvalidHashError):

@@ -63,6 +63,12 @@ def pixels_lonlat(points: np.ndarray, grid: GeoBox) -> np.ndarray:
     return np.column_stack(between(grid.crs.to_wkt(), _DEGREES).transform(x, y))
 
 
+def lonlat_pixels(points: np.ndarray, grid: GeoBox) -> np.ndarray:
+    """Longitudes and latitudes (n, 2) as pixels (n, 2) of a grid, x before y: `pixels_lonlat` backwards."""
+    x, y = between(_DEGREES, grid.crs.to_wkt()).transform(points[:, 0], points[:, 1])
+    return np.column_stack(~grid.affine * (np.asarray(x), np.asarray(y)))
+
+
 @lru_cache(maxsize=64)
 def between(one: str, other: str) -> Transformer:
     """From one CRS to another, x before y; making one takes longer than using it."""

@@ -1,8 +1,9 @@
-"""The network that a learning begins with; its backbone stays as it is."""
+"""The network that a learning begins with."""
 
 from __future__ import annotations
 
 import torch
+from sqlalchemy.orm import Session
 
 from ...models.checkpoint import load
 from ...models.inception_window import InceptionWindow
@@ -46,6 +47,15 @@ def network_of(catalog: Catalog, model: Model) -> InceptionWindow:
             f"Model {model.id} is {card.network}, which is not learnt from tags. Give --backbone."
         )
     return network
+
+
+def is_tuned(session: Session, model: Model | None) -> bool:
+    """Whether the backbone of a model was tuned on tags, in it or in one that it is from."""
+    while model is not None:
+        if model.metrics.get("layers") == "all":
+            return True
+        model = None if model.parent_id is None else session.get(Model, model.parent_id)
+    return False
 
 
 def _built(backbone: str, side: int) -> InceptionWindow:

@@ -50,7 +50,8 @@ def _as_job(catalog: Catalog, config: LearnConfig, number: int | None, quiet: bo
             user = session.get_one(User, session.get_one(Job, number).user_id)
         found = learn(catalog, config, user, tell if quiet else _aloud(tell))
         use = "in use" if found.promoted else "not in use"
-        finish(catalog, number, f"model {found.model} is {use}: {found.why}")
+        learnt = "" if found.trial is None else f"; learnt: {found.trial.text()}"
+        finish(catalog, number, f"model {found.model} is {use}: {found.why}{learnt}")
         return found
 
 

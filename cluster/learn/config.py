@@ -10,21 +10,22 @@ from ...scenes.errors import UsageError
 How = Literal["mixed", "uncertain", "diverse", "disagreement", "audit"]
 Promote = Literal["if-better", "always", "never"]
 Heads = Literal["logistic", "svm", "softmax"]
+Layers = Literal["last", "all"]
 
 MOST = 20_000
 """Squares that a learning looks at to suggest some: minutes with a small backbone."""
 
 METHODS = ("inception-window",)
-"""Methods whose last layer can be learnt from tags."""
+"""Methods that can be learnt from tags."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnConfig:
     """Everything that decides what is learnt and suggested. Raises UsageError for unusable values.
 
-    Only the last layer is learnt, on features of a backbone that stays as it is: paper 003's way, for
-    which some dozens of tags are enough. Networks that compare before and after are trained from
-    chips with `aftermap train`.
+    The last layer is learnt on features of a backbone that stays as it is: paper 003's way, for which
+    some dozens of tags are enough. With some hundred the backbone may be tuned, too. Networks that
+    compare before and after are trained from chips with `aftermap train`.
     """
 
     label_set: str = "damage"
@@ -34,6 +35,8 @@ class LearnConfig:
     """How the next squares are chosen; see `choose`."""
     count: int = 200
     """Squares that are suggested."""
+    layers: Layers = "last"
+    """That are learnt: the last, or then all where that turns out better; see `tuned`."""
     head: Heads = "logistic"
     backbone: str | None = None
     """A model of timm. Default: that of the model in use, else Inception-v3 with `encoder` and
@@ -58,6 +61,7 @@ class LearnConfig:
         for flag, value, known in (
             ("how", self.how, get_args(How)),
             ("promote", self.promote, get_args(Promote)),
+            ("layers", self.layers, get_args(Layers)),
             ("head", self.head, get_args(Heads)),
         ):
             if value not in known:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ...models.bottlenecks import Bottlenecks
 from ...models.card import Card
 from ...models.checkpoint import SUFFIX, save
 from ...models.inception_window import InceptionWindow
@@ -18,22 +16,18 @@ from ...scenes.errors import Refused
 from ..catalog.catalog import Catalog
 from ..catalog.lineage import Lineage, add_model, hold_models, promote, promoted
 from ..catalog.tables import Model, User
-from .begin import begun, network_of
+from .begin import begun, is_tuned, network_of
 from .candidates import candidates_of
 from .config import LearnConfig
+from .features import KeptFeatures, pictures_of
 from .figures import Figures
 from .fitting import Learning, fitted, scores_of
 from .jobs import Tell
 from .learnt import Learnt
 from .lesson import Lesson, damaged_of
 from .parts import TEST, TRAIN, block_of, keep_parts
-from .pictures import ChipPictures
 from .suggestions import Suggested, keep_suggestions, suggested
-from .votes import Voted
-
-_ONE = 1
-"""Squares that a backbone sees at once: with more, the last bits of features depend on which were
-computed together, and the same tags would not give the same weights."""
+from .tuning import Trial, tuned
 
 _PHOTOS = (0.01, 2.0)
 """Pixel sizes, m, of rasters that weights are allowed on which have seen photos only."""
@@ -51,6 +45,7 @@ def learn(
     Features are those of the kept chips, never of the scenes, and stay in `cache/features` of the
     catalog's folder. The threshold is chosen on folds of the part that is learnt from; figures are those
     of the other part, and by them, too, a model comes into use where `config.promote` is "if-better".
+    The whole network is learnt where `config.layers` says so, enough is tagged, and it is better for it.
     The same tags, in the same parts, give the same weights on the same machine.
     `dry_run` reads and writes nothing but says what would be learnt from.
 
@@ -60,7 +55,7 @@ def learn(
     with catalog.reading() as session:
         lesson = Lesson.of(session, config)
     network, parent = begun(catalog, config, config.side or lesson.square, lesson.in_use)
-    work = _Work(catalog, config, lesson, network, parent, tell)
+    work = _Work(catalog, config, lesson, network, parent, tell, KeptFeatures(catalog))
     lacking = lesson.lacking()
     if dry_run:
         if lacking:
@@ -70,18 +65,20 @@ def learn(
         found, _ = work.suggestions(None)
         keep_suggestions(catalog, found, None)
         raise Refused(f"{lacking} {len(found)} squares to tag next are suggested.")
-    threshold = work.fit()
+    threshold, trial = work.fit()
     figures, in_use = work.examined(threshold)
-    model, new = work.keep(threshold, figures, in_use, by)
+    model, new = work.keep(threshold, trial, figures, in_use, by)
     used, why = work.decide(model, figures, in_use, by)
     found, left_out = work.suggestions(threshold)
     keep_suggestions(catalog, found, model.id)
+    work.features.tidy()
     return Learnt(
         tags=lesson.tags,
         begins=work.begins,
         model=model.id,
         new=new,
         digest=model.digest,
+        trial=trial,
         figures=figures,
         in_use=in_use,
         promoted=used,
@@ -102,6 +99,7 @@ class _Work:
     parent: Model | None
     """The model that its backbone is from."""
     tell: Tell
+    features: KeptFeatures
 
     @property
     def begins(self) -> str:
@@ -114,31 +112,39 @@ class _Work:
             source = "with random weights, which tell little: --encoder gives better ones"
         return f"{self.network.backbone} {source}; squares of {self.network.side} px"
 
-    def fit(self) -> float:
-        """Learn the last layer; the threshold."""
-        learning = self._learning
+    def fit(self) -> tuple[float, Trial | None]:
+        """Learn the last layer, or all; the threshold, and what tuning gave where it was tried."""
+        tune = self.config.layers == "all"
+        learning = self._learning((0.0, 0.05 if tune else 0.4))
+        trial = None
+        if tune:
+            trial, threshold = self._tuned(learning)
+            if trial.better:
+                return threshold, trial
         self.tell(0.4, "learning")
         layer, threshold = fitted(self.config.head, learning)
         self.network.set_head(*layer.tensors())
-        return threshold
+        return threshold, trial
 
     def examined(self, threshold: float) -> tuple[Figures, tuple[int, Figures] | None]:
         """Figures of the network, and of the model in use, on the part that is tested on."""
         chips = self.lesson.part(TEST)
-        features = self._features(self.network, chips, (0.4, 0.5), "looking at the test chips")
+        progress = self._progress((0.4, 0.5), "looking at the test chips")
+        features = self.features.of(self.network, chips, progress)
         damaged = damaged_of(chips)
         found = Figures.of(scores_of(self.network, features), damaged, threshold)
         other = self.lesson.in_use
         if other is None:
             return found, None
         network = network_of(self.catalog, other)
-        features = self._features(network, chips, (0.5, 0.55), "examining the model in use")
-        scores = scores_of(network, features)
+        progress = self._progress((0.5, 0.54), "examining the model in use")
+        scores = scores_of(network, self.features.of(network, chips, progress))
         return found, (other.id, Figures.of(scores, damaged, float(other.card["threshold"])))
 
     def keep(
         self,
         threshold: float,
+        trial: Trial | None,
         figures: Figures,
         in_use: tuple[int, Figures] | None,
         by: User | None,
@@ -151,6 +157,8 @@ class _Work:
             **tags.to_dict(),
             "test": figures.to_dict(),
             "in_use": None if in_use is None else {"model": in_use[0], **in_use[1].to_dict()},
+            "layers": "all" if _is_better(trial) else "last",
+            "tuning": None if trial is None else trial.to_dict(),
             "head": self.config.head,
             "backbone": self.network.backbone,
             "side": self.network.side,
@@ -159,7 +167,7 @@ class _Work:
         lineage = Lineage(parent=parent, split=split, learnt=self.lesson.learnt, metrics=metrics)
         with tempfile.TemporaryDirectory(dir=self._cache) as folder:
             weights = Path(folder) / f"{self.config.method}{SUFFIX}"
-            save(weights, self.network, self._card(threshold, figures))
+            save(weights, self.network, self._card(threshold, trial, figures))
             return add_model(self.catalog, weights, lineage, by)
 
     def decide(
@@ -189,7 +197,7 @@ class _Work:
 
     def suggestions(self, threshold: float | None) -> tuple[list[Suggested], tuple[str, ...]]:
         """Squares to look at next, and scenes that have none."""
-        lesson, learning = self.lesson, self._learning
+        lesson, learning = self.lesson, self._learning((0.54, 0.55))
         self.tell(0.55, "looking for squares that nobody tagged")
         candidates = candidates_of(
             self.catalog,
@@ -201,7 +209,7 @@ class _Work:
         found = suggested(
             self.catalog,
             self.config,
-            self._kept(self.network),
+            self.features.by(self.network),
             candidates,
             learning,
             threshold,
@@ -209,26 +217,25 @@ class _Work:
         )
         return found, candidates.left_out
 
-    @cached_property
-    def _learning(self) -> Learning:
+    def _learning(self, share: tuple[float, float]) -> Learning:
         chips = self.lesson.part(TRAIN)
-        features = self._features(self.network, chips, (0.0, 0.4), "looking at the tagged chips")
+        progress = self._progress(share, "looking at the tagged chips")
+        features = self.features.of(self.network, chips, progress)
         blocks = [block_of(voted.chip, voted.scene) for voted in chips]
-        return Learning(features, damaged_of(chips), blocks)
+        with self.catalog.reading() as session:
+            return Learning(features, damaged_of(chips), blocks, is_tuned(session, self.parent))
 
-    def _features(
-        self,
-        network: InceptionWindow,
-        chips: Sequence[Voted],
-        share: tuple[float, float],
-        words: str,
-    ) -> np.ndarray:
-        names = tuple(voted.chip.content for voted in chips)
-        pictures = ChipPictures(self.catalog.files, names, network.side)
-        return self._kept(network).of(pictures, progress=self._progress(share, words))[:, 0]
-
-    def _kept(self, network: InceptionWindow) -> Bottlenecks:
-        return Bottlenecks(self._cache / "features", network, batch=_ONE)
+    def _tuned(self, learning: Learning) -> tuple[Trial, float]:
+        chips = self.lesson.part(TRAIN)
+        again = self._progress((0.38, 0.4), "looking at the tagged chips again")
+        return tuned(
+            self.network,
+            pictures_of(self.catalog, self.network, chips),
+            learning,
+            self.config.head,
+            lambda network: self.features.of(network, chips, again),
+            self._progress((0.05, 0.38), "tuning the whole network, batch"),
+        )
 
     def _progress(self, share: tuple[float, float], words: str) -> Callable[[int, int], None]:
         first, last = share
@@ -242,7 +249,7 @@ class _Work:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _card(self, threshold: float, figures: Figures) -> Card:
+    def _card(self, threshold: float, trial: Trial | None, figures: Figures) -> Card:
         window, tags = self.network.window(), self.lesson.tags
         nominal = self.lesson.resampled(self.network.side)
         chips, damaged = tags.counts[TRAIN]
@@ -262,9 +269,13 @@ class _Work:
             stride=1,
             threshold=float(np.clip(threshold, 1e-6, 1 - 1e-6)),
             training_data=f"Learnt by aftermap from {chips} tagged squares of a catalog, {damaged} with "
-            f"damage; head {self.config.head}.",
+            f"damage; head {self.config.head}{', then all of it tuned' if _is_better(trial) else ''}.",
             metrics={f"test_{name}": float(value) for name, value in figures.to_dict().items()},
         )
+
+
+def _is_better(trial: Trial | None) -> bool:
+    return trial is not None and trial.better
 
 
 def _overtaken(current: int | None) -> str:

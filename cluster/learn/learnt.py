@@ -9,6 +9,7 @@ from typing import Any
 from .figures import Figures, table
 from .parts import BUFFER, TEST, TRAIN
 from .suggestions import Suggested, told
+from .tuning import Trial
 
 _USED = (
     "test       its figures also decide what comes into use (--promote if-better), and are a little "
@@ -76,6 +77,8 @@ class Learnt:
     new: bool = False
     """False: the same tags have given the same weights before."""
     digest: str = ""
+    trial: Trial | None = None
+    """Of the tuned network against the last layer alone; None where only that was asked for."""
     figures: Figures | None = None
     """On the part that is tested on."""
     in_use: tuple[int, Figures] | None = None
@@ -93,6 +96,8 @@ class Learnt:
             return "\n".join([*lines, "Nothing was learnt or written (--dry-run)."])
         known = "" if self.new else ", known already: the same tags, the same weights"
         lines += ["", *table(self._rows()), "", _USED]
+        if self.trial is not None:
+            lines.append(f"learnt     {self.trial.text()}")
         lines.append(f"model      {self.model} ({self.digest[:12]}{known})")
         lines.append(f"{'promoted' if self.promoted else 'candidate':<10} {self.why}")
         lines += told(self.suggestions)
@@ -112,6 +117,7 @@ class Learnt:
             "model": self.model,
             "new": self.new,
             "digest": self.digest,
+            "tuning": None if self.trial is None else self.trial.to_dict(),
             "figures": None if self.figures is None else self.figures.to_dict(),
             "in_use": None
             if self.in_use is None

@@ -14,11 +14,8 @@ from ..catalog.lineage import promoted
 from ..catalog.tables import Model
 from .config import LearnConfig
 from .learnt import Tags
-from .parts import BUFFER, TEST, TRAIN, parts_of
+from .parts import BUFFER, LEAST, TEST, TRAIN, parts_of
 from .votes import Voted, Votes, counted
-
-LEAST = 5
-"""Chips of each class that each part needs."""
 
 
 @dataclass(frozen=True, eq=False)

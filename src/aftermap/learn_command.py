@@ -16,6 +16,7 @@ learn_app = typer.Typer()
     epilog="Examples:\n\n"
     "aftermap learn --catalog town --dry-run\n\n"
     "aftermap learn --catalog town --encoder inception_v3.safetensors\n\n"
+    "aftermap learn --catalog town --layers all\n\n"
     "aftermap learn --catalog town --how uncertain --count 50 --promote never"
 )
 def learn(
@@ -50,8 +51,15 @@ def learn(
             "else random ones, which tell little.",
         ),
     ] = None,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="What is learnt: last, the last layer, in a minute or so; or all, the whole network "
+            "where that turns out better: longer, and worth it from some hundred tags."
+        ),
+    ] = "last",
     head: Annotated[
-        str, typer.Option(help="What is learnt on its features: logistic, svm or softmax.")
+        str, typer.Option(help="How the last layer is learnt: logistic, svm or softmax.")
     ] = "logistic",
     side: Annotated[
         int | None,
@@ -76,8 +84,8 @@ def learn(
 ) -> None:
     """Learn a model from tagged squares, say how right it is, and choose the squares to tag next.
 
-    Only the last layer is learnt, on features of a backbone that stays as it is. Networks that compare
-    before and after are trained on chips instead, with `aftermap train`.
+    The last layer is learnt on the features of a backbone; --layers all also tunes the backbone.
+    Networks that compare before and after are trained on chips instead, with `aftermap train`.
     """
     from aftermap.cluster.learn.command import run_learn
 

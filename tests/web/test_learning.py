@@ -88,7 +88,8 @@ def test_learning_is_a_job_of_its_own(server: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"label_set": "nothing"}, {"how": "badly"}, {"method": "dual-hrnet"}]
+    "said",
+    [{"label_set": "nothing"}, {"how": "badly"}, {"method": "dual-hrnet"}, {"layers": "some"}],
 )
 def test_what_cannot_be_learnt_is_told_in_words(server: Site, said: dict[str, str]) -> None:
     answer = server.as_("reviewer").post("/learn", json=said)

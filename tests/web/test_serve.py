@@ -117,3 +117,41 @@ def test_what_it_prints_holds_no_password(folder: Path) -> None:
         assert PASSWORD not in user.password
     assert PASSWORD.encode() not in (folder / "catalog.db").read_bytes()
     catalog.close()
+
+
+_WITHOUT = """
+import sys
+from aftermap.ending import carry_out
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+from aftermap.cli import app
+carry_out(lambda: app(sys.argv[2:]))
+"""
+
+
+def _without(names: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command where packages are not installed."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _WITHOUT, names, *command],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["fastapi", "uvicorn", "rio_tiler", "sqlalchemy", "argon2"])
+def test_without_its_packages_it_names_the_extra(folder: Path, name: str) -> None:
+    ended = _without(name, "serve", "--catalog", str(folder))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.match(rf"aftermap: The (app|catalog) needs {name} ", ended.stderr)
+    assert ended.stderr.endswith('  pip install "aftermap[web]"\n')
+
+
+def test_without_the_servers_packages_everything_else_works(folder: Path) -> None:
+    ended = _without(
+        "fastapi,uvicorn,rio_tiler", "catalog", "list", "users", "--catalog", str(folder)
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "reviewer" in ended.stdout
+    extra = "fastapi,uvicorn,rio_tiler,sqlalchemy,alembic,argon2,psycopg"
+    for command in (["--help"], ["plan", "--help"], ["serve", "--help"], ["doctor"]):
+        ended = _without(extra, *command)
+        assert (ended.returncode, ended.stderr) == (0, "")

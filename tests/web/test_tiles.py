@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from aftermap.cluster.catalog.imagery import About, add_images
 from aftermap.cluster.catalog.pixels import open_pixels
 from aftermap.cluster.catalog.tables import Scene
 from aftermap.scenes.errors import Refused
+from aftermap.scenes.handles import close_handles
+from aftermap.scenes.scene import ReadError
+from aftermap.web import overviews
 from aftermap.web.tiles import SIDE, Place, Tiles, levels, place
 from PIL import Image
 from rasters import UTM, texture, write_raster
@@ -201,3 +205,134 @@ def test_another_image_in_its_place_is_not_shown(catalog: Catalog, tmp_path: Pat
     path.unlink()
     with pytest.raises(Refused, match="not where it was"):
         Tiles(catalog.files).read(scene, None, Place(0, 0, 256, True), "post")
+
+
+def _far(height: int = 304, width: int = 2208) -> tuple[Place, np.ndarray]:
+    """The tile of a whole raster that is too large to be read for it each time, and where it has data."""
+    where = place((height, width), 0, 0, 0)
+    assert where is not None
+    good = np.zeros((SIDE, SIDE), bool)
+    good[2 : height // 16 - 2, 2 : width // 16 - 2] = True
+    return where, good
+
+
+def _means(pixels: np.ndarray) -> np.ndarray:
+    """The values of a tile of 16 px a pixel, computed from all of them."""
+    whole = np.zeros((3, 4096, 4096), np.float32)
+    whole[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    return whole.reshape(3, SIDE, 16, SIDE, 16).mean((2, 4))
+
+
+@pytest.mark.parametrize("masked", ["nodata", "alpha", "mask", "scaled"])
+def test_of_a_raster_without_overviews_some_are_made_once_in_the_cache(
+    catalog: Catalog, tmp_path: Path, masked: str
+) -> None:
+    pixels = texture(304, 2208)
+    there = np.ones((304, 2208), bool)
+    there[:, 1600:] = False
+    holed, about = np.where(there, pixels, 0).astype(np.uint8), About()
+    folder = tmp_path / "of the user"
+    folder.mkdir()
+    path = folder / "town.tif"
+    if masked == "alpha":
+        alpha = np.where(there, 255, 0).astype(np.uint8)[None]
+        write_raster(path, np.concatenate([holed, alpha]), photometric="rgb", alpha="yes")
+    elif masked == "scaled":
+        write_raster(path, holed.astype(np.uint16) * 16, nodata=0)
+        about = About(scale=(0, 4080))
+    else:
+        write_raster(path, holed, nodata=0 if masked == "nodata" else None)
+    if masked == "mask":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+            target.write_mask(there)
+    scene = add_images(catalog, [str(path)], about).new[0]
+    where, good = _far()
+    image = Tiles(catalog.files).read(scene, None, where, "post").array
+    inside = good.copy()
+    inside[:, 1600 // 16 - 1 :] = False
+    assert not np.ma.getmaskarray(image)[:, inside].any()
+    assert np.ma.getmaskarray(image)[:, :, 1600 // 16 + 1 :].all()
+    assert np.abs(image.data[:, inside].astype(float) - _means(pixels)[:, inside]).mean() < 2
+    assert [file.name for file in folder.iterdir()] == ["town.tif"]
+    cache = catalog.folder / "cache/overviews"
+    made = {file.name: file.stat().st_mtime_ns for file in cache.iterdir()}
+    assert sorted(name.split(".", 1)[1] for name in made) == ["vrt", "vrt.ovr"]
+    close_handles()
+    again = Tiles(catalog.files).read(scene, None, where, "post").array
+    np.testing.assert_array_equal(again.filled(0), image.filled(0))
+    assert {file.name: file.stat().st_mtime_ns for file in cache.iterdir()} == made
+
+
+def test_overviews_of_the_file_itself_are_used(catalog: Catalog, tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "town.tif", texture(304, 2208))
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([8, 16], rasterio.enums.Resampling.average)
+    scene = add_images(catalog, [str(path)]).new[0]
+    where, good = _far()
+    image = Tiles(catalog.files).read(scene, None, where, "post").array
+    difference = image.data[:, good].astype(float) - _means(texture(304, 2208))[:, good]
+    assert np.abs(difference).mean() < 2
+    assert not (catalog.folder / "cache").exists()
+
+
+def test_a_large_image_before_on_another_grid_is_warped_from_its_overviews(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    pixels = texture(304, 2208, 1)
+    moved = UTM * Affine.translation(-48, -32)
+    pre = write_raster(
+        tmp_path / "pre.tif", np.pad(pixels, ((0, 0), (32, 0), (48, 0))), transform=moved
+    )
+    post = write_raster(tmp_path / "post.tif", texture(304, 2208, 2))
+    add_images(catalog, [str(pre)])
+    scene = add_images(catalog, [str(post)], About(before="pre.tif")).new[0]
+    with catalog.reading() as session:
+        before = session.get_one(Scene, scene.before_id)
+    where, good = _far()
+    image = Tiles(catalog.files).read(scene, before, where, "pre").array
+    assert np.abs(image.data[:, good].astype(float) - _means(pixels)[:, good]).mean() < 3
+
+
+def test_those_who_look_at_once_wait_for_one_set_of_overviews(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    path = write_raster(tmp_path / "town.tif", texture(304, 2208))
+    scene = add_images(catalog, [str(path)]).new[0]
+    where, _ = _far()
+    tiles = Tiles(catalog.files)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: tiles.read(scene, None, where, "post").array, range(12)))
+    for image in found[1:]:
+        np.testing.assert_array_equal(image.filled(0), found[0].filled(0))
+    assert len(list((catalog.folder / "cache/overviews").iterdir())) == 2
+
+
+def test_the_oldest_overviews_make_room(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, (where, _) = catalog.folder / "cache/overviews", _far()
+    seen = []
+    for number in range(4):
+        path = write_raster(tmp_path / f"{number}.tif", texture(304, 2208, number))
+        scene = add_images(catalog, [str(path)]).new[0]
+        Tiles(catalog.files).read(scene, None, where, "post")
+        seen.append({file.name for file in cache.glob("*.ovr")})
+        (newest,) = seen[-1] - set().union(*seen[:-1])
+        monkeypatch.setattr(overviews, "_MOST_BYTES", 2.5 * (cache / newest).stat().st_size)
+    assert [len(names) for names in seen] == [1, 2, 2, 2]
+    assert len(seen[2] & seen[3]) == 1
+    assert {file.name for file in cache.glob("*.vrt")} == {name[:-4] for name in seen[3]}
+
+
+@pytest.mark.parametrize("width", [608, 2208])
+def test_a_raster_that_cannot_be_decoded_is_told_far_out_too(
+    catalog: Catalog, tmp_path: Path, width: int
+) -> None:
+    path = write_raster(tmp_path / "town.tif", texture(304, width))
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
+    scene = add_images(catalog, [str(path)]).new[0]
+    whole = place((304, width), 0, 0, 0)
+    assert whole is not None
+    with pytest.raises(ReadError, match=r"town\.tif cannot be read"):
+        Tiles(catalog.files).read(scene, None, whole, "post")
+    assert list(catalog.folder.glob("cache/overviews/*")) == []

@@ -39,6 +39,7 @@ class ToLearn(BaseModel):
 
     label_set: Annotated[str, Field(max_length=80)] | int = "damage"
     how: Literal["uncertain", "diverse", "disagreement", "audit", "mixed"] = "mixed"
+    layers: Literal["last", "all"] = "last"
     method: str | None = Field(None, max_length=40)
 
 
@@ -72,7 +73,8 @@ def learn(visitor: Reviewer, said: ToLearn, catalog: TheCatalog) -> dict[str, An
 
     with catalog.reading() as session:
         name = set_name(session, str(said.label_set))
-    config = LearnConfig(label_set=name, how=said.how, method=said.method or LearnConfig.method)
+    method = said.method or LearnConfig.method
+    config = LearnConfig(label_set=name, how=said.how, layers=said.layers, method=method)
     url = catalog.database.engine.url
     address = None if catalog.database.is_file else url.render_as_string(hide_password=False)
     number = start_learning(catalog.folder, address, visitor.user.name, config)

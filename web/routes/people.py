@@ -8,12 +8,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from ...cluster.catalog.people import LASTS, add_user, deactivate
+from ...cluster.catalog.people import LASTS, add_user, deactivate, may_log_in
 from ...cluster.catalog.tables import Entry, User
 from ...scenes.errors import Refused, UsageError
 from ..answers import missing
 from ..visitors import COOKIE, Admin, Anybody, Viewer, Visitor, log_in, log_out
-from .given import TheCatalog
+from .given import MOST, TheCatalog
 
 router = APIRouter(prefix="/api", tags=["people"])
 
@@ -25,10 +25,12 @@ class Credentials(BaseModel):
     password: str = Field(max_length=1000)
 
 
-class NewUser(Credentials):
-    """Somebody who is to log in."""
+class NewUser(BaseModel):
+    """Somebody who is to log in; without a password, one who may and keeps theirs."""
 
+    name: str = Field(max_length=80)
     role: str = Field(max_length=16)
+    password: str | None = Field(None, max_length=1000)
 
 
 @router.post("/login", dependencies=[Anybody])
@@ -71,7 +73,7 @@ def users(visitor: Admin, catalog: TheCatalog) -> list[dict[str, Any]]:
 
 @router.post("/users", status_code=201)
 def new_user(visitor: Admin, said: NewUser, catalog: TheCatalog) -> dict[str, Any]:
-    """Let somebody log in, or change role and password of one who is there; ends their sessions."""
+    """Let somebody log in, or change role or password of one who is there; ends their sessions."""
     if said.name == visitor.user.name and said.role != visitor.user.role:
         raise UsageError("Ask another admin: who gives up the role himself may leave none.")
     with catalog.writing() as session:
@@ -93,12 +95,17 @@ def out(visitor: Admin, name: str, catalog: TheCatalog) -> dict[str, Any]:
 
 @router.get("/audit")
 def audit(
-    visitor: Admin, catalog: TheCatalog, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    visitor: Admin,
+    catalog: TheCatalog,
+    before: Annotated[int | None, Query(ge=1, le=MOST)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
-    """Who did what, the newest first."""
+    """Who did what, the newest first; go on with the `id` of the last as `before`."""
     with catalog.reading() as session:
         names = dict(session.execute(select(User.id, User.name)).tuples().all())
         query = select(Entry).order_by(Entry.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(Entry.id < before)
         return [
             {
                 "id": entry.id,
@@ -122,6 +129,6 @@ def _user(user: User) -> dict[str, Any]:
         "name": user.name,
         "role": user.role,
         "active": user.active,
-        "may_log_in": user.active and user.password is not None,
+        "may_log_in": may_log_in(user),
         "made_at": user.made_at,
     }

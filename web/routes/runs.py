@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
@@ -18,7 +18,7 @@ from ...cluster.catalog.catalog import Catalog
 from ...cluster.catalog.runs import Judged, add_review, newest_reviews, standing_reviews
 from ...cluster.catalog.tables import VERDICTS, Review, Run, Scene
 from ...scenes.errors import AftermapError, Refused, UsageError
-from ..answers import missing
+from ..answers import missing, packed
 from ..downloads import written
 from ..limits import TABLE_OF, Busy
 from ..visitors import Reviewer, Viewer
@@ -72,9 +72,10 @@ def runs(visitor: Viewer, catalog: TheCatalog) -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/runs/{number}/buildings")
+@router.get("/runs/{number}/buildings", response_class=JSONResponse)
 def buildings(
     visitor: Viewer,
+    request: Request,
     number: Number,
     catalog: TheCatalog,
     x0: Pixel = None,
@@ -85,7 +86,7 @@ def buildings(
     least_score: Annotated[float | None, Query(ge=0, le=1)] = None,
     reviewed: Literal["any", "no", "yes"] = "any",
     limit: Annotated[int, Query(ge=1, le=20_000)] = 5000,
-) -> dict[str, Any]:
+) -> Response:
     """Buildings of a place, as GeoJSON whose coordinates are pixels (x, y) of the scene."""
     table, newest = _opened(catalog, number)
     said = _standing(newest)
@@ -98,7 +99,8 @@ def buildings(
     )
     found = table.find(wanted, limit + 1)
     features = _reviewed(table.features(found.iloc[:limit]), newest)
-    return {"type": "FeatureCollection", "features": features, "more": len(found) > limit}
+    more = len(found) > limit
+    return packed({"type": "FeatureCollection", "features": features, "more": more}, request)
 
 
 @router.get("/runs/{number}/buildings/next")

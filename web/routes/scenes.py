@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from ...cluster.catalog.imagery import before_of, fetched
+from ...cluster.catalog.scene_grid import grid_of, lonlat_pixels
 from ...cluster.catalog.tables import Chip, Scene, Suggestion
 from ...cluster.catalog.tagging import current_tags
 from ..answers import missing
@@ -74,6 +76,27 @@ def lonlat(
     with TILES:
         there = tiles.pixels(found, None).lonlat(y, x)
     return None if there is None else {"lon": there[0], "lat": there[1]}
+
+
+@router.get("/scenes/{number}/photos")
+def photos(visitor: Viewer, number: Number, catalog: TheCatalog) -> list[dict[str, Any]]:
+    """Photos whose camera stood within a raster, as points in its pixels; none for a photo."""
+    with catalog.reading() as session:
+        found = row(session, Scene, number, "scene")
+        grid = grid_of(found)
+        if grid is None:
+            return []
+        query = select(Scene).where(Scene.kind == "photo", Scene.west.is_not(None))
+        standing = list(session.scalars(query.order_by(Scene.id)))
+    if not standing:
+        return []
+    places = lonlat_pixels(np.array([(one.west, one.south) for one in standing], float), grid)
+    height, width = grid.shape
+    return [
+        {"id": one.id, "name": one.name, "taken_at": one.taken_at, "x": float(x), "y": float(y)}
+        for one, (x, y) in zip(standing, places, strict=True)
+        if 0 <= x <= width and 0 <= y <= height
+    ]
 
 
 @router.get("/suggestions")

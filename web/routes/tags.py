@@ -52,11 +52,13 @@ class NewLabels(BaseModel):
 
 
 @router.get("/label-sets")
-def label_sets(visitor: Viewer, catalog: TheCatalog) -> list[dict[str, Any]]:
-    """The newest version of each label set."""
-    newest = select(func.max(LabelSet.id)).group_by(LabelSet.name)
+def label_sets(visitor: Viewer, catalog: TheCatalog, every: bool = False) -> list[dict[str, Any]]:
+    """The newest version of each label set, or `every` one, which older tags were made with."""
+    query = select(LabelSet).order_by(LabelSet.name, LabelSet.version)
+    if not every:
+        newest = select(func.max(LabelSet.id)).group_by(LabelSet.name)
+        query = query.where(LabelSet.id.in_(newest))
     with catalog.reading() as session:
-        query = select(LabelSet).where(LabelSet.id.in_(newest)).order_by(LabelSet.name)
         return [_labels(one) for one in session.scalars(query)]
 
 
@@ -115,8 +117,8 @@ def new_tag(
 ) -> dict[str, Any]:
     """Keep what somebody says: 201, or 200 where the same came before; 409 where somebody was quicker.
 
-    A tag is corrected by one that replaces it and taken back by one without a label: one's own, and
-    by reviewers any.
+    A tag is corrected by one that replaces it, which may be of a newer version of its label set, and
+    taken back by one without a label: one's own, and by reviewers any.
     """
     check_id(said.id)
     with catalog.reading() as session:

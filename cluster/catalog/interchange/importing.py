@@ -81,7 +81,7 @@ def import_tags(
     if done.left_out and not partly:
         raise Refused(_told(source, done.left_out, chosen))
     by, user = _people(catalog, name)
-    scenes = _with_images(catalog, tags, done)
+    scenes = _with_images(catalog, tags, done, by)
     said = [_said(tag, scenes, chosen, source) for tag in tags]
     kept = add_tags(catalog, user, said, tell, by)
     done.new, done.known = kept.new, kept.known
@@ -102,21 +102,27 @@ def _told(source: Path, problems: list[str], labels: LabelSet) -> str:
     )
 
 
-def _with_images(catalog: Catalog, tags: Iterable[Placed], done: Imported) -> dict[Path, Scene]:
-    """The scenes of all images that came along."""
+def _with_images(
+    catalog: Catalog, tags: Iterable[Placed], done: Imported, by: User
+) -> dict[Path, Scene]:
+    """The scenes of all images that came along; one without an image before gets the one that came along.
+
+    Whether it was added now says nothing: an earlier import may have ended in between.
+    """
     pairs = {tag.ground.path: tag.ground.before for tag in tags if tag.ground.path is not None}
     paths = [*pairs, *(before for before in pairs.values() if before is not None)]
     if not paths:
         return {}
     added = add_images(catalog, [str(path) for path in dict.fromkeys(paths)])
     done.images = len(added.new)
-    new = {scene.id for scene in added.new}
     with catalog.writing() as session:
         scenes = {path: _scene_of(session, path) for path in paths}
         for path, before in pairs.items():
             scene = scenes[path]
-            if before is not None and scene.id in new and scenes[before].id != scene.id:
-                scene.before_id = scenes[before].id
+            if before is None or scene.before_id is not None or scenes[before].id == scene.id:
+                continue
+            scene.before_id = scenes[before].id
+            note(session, by, "pair", f"scene {scene.id}", before=scene.before_id)
     return scenes
 
 

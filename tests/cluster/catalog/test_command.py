@@ -147,7 +147,8 @@ def test_what_cannot_be_done_is_told(
 
 
 @pytest.mark.parametrize(
-    "words", [("add",), ("list",), ("show", "scene"), ("export", "--to", "csv"), ("nothing",)]
+    "words",
+    [("add",), ("list", "--limit", "0"), ("show", "scene"), ("export", "--to", "csv"), ("nothing",)],
 )
 def test_what_is_no_command_ends_with_2(call: Call, words: tuple[str, ...]) -> None:
     assert call(*words).exit_code == 2
@@ -174,6 +175,10 @@ def test_everything_is_listed(
     assert len(lines) == 1 + len(values)
     assert lines[0].split()[0] in _json(call("list", what, "--json"))[0]
     assert len(_json(call("list", what, "--json", "--limit", 1))) == 1
+
+
+def test_what_is_not_named_are_scenes(call: Call, filled: str) -> None:
+    assert call("list").stdout == call("list", "scenes").stdout != ""
 
 
 def test_users_are_listed_without_their_passwords(call: Call, filled: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from aftermap.cluster.catalog.catalog import Catalog
+from aftermap.cluster.catalog.catalog import Catalog, note
 from aftermap.cluster.catalog.imagery import About, add_images, fetched
 from aftermap.cluster.catalog.pixels import open_pixels
 from aftermap.cluster.catalog.tables import Entry, Scene
 from aftermap.scenes.errors import Refused
 from loopback import served, unavailable
+from photos_placed import jpeg
 from PIL import Image
 from pyproj import Transformer
 from rasters import texture, write_raster
@@ -27,19 +28,6 @@ from sqlalchemy import func, select
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")
-
-
-def _jpeg(
-    path: Path, gps: dict[int, Any] | None = None, camera: dict[int, Any] | None = None
-) -> Path:
-    image = Image.fromarray(texture(60, 80).transpose(1, 2, 0))
-    exif = Image.Exif()
-    if gps is not None:
-        exif.get_ifd(0x8825).update(gps)
-    if camera is not None:
-        exif.get_ifd(0x8769).update(camera)
-    image.save(path, exif=exif)
-    return path
 
 
 def _count(catalog: Catalog) -> int:
@@ -86,7 +74,7 @@ def test_a_drone_photo_is_copied_with_its_position_and_time(
         29: "2017:09:09",
         7: (15.0, 4.0, 5.0),
     }
-    photo = _jpeg(tmp_path / "DJI_0001.JPG", gps, {36867: "2017:09:09 10:04:07"})
+    photo = jpeg(tmp_path / "DJI_0001.JPG", gps, {36867: "2017:09:09 10:04:07"})
     scene = add_images(catalog, [str(photo)], About(town="Unión Hidalgo")).new[0]
     assert (scene.kind, scene.town) == ("photo", "Unión Hidalgo")
     assert (scene.south, scene.west) == pytest.approx((16.434333, -95.02), abs=1e-5)
@@ -114,7 +102,7 @@ def test_a_drone_photo_is_copied_with_its_position_and_time(
 def test_what_cameras_note_is_read_as_far_as_it_makes_sense(
     catalog: Catalog, tmp_path: Path, gps: Any, camera: Any, taken: datetime | None
 ) -> None:
-    scene = add_images(catalog, [str(_jpeg(tmp_path / "p.jpg", gps, camera))]).new[0]
+    scene = add_images(catalog, [str(jpeg(tmp_path / "p.jpg", gps, camera))]).new[0]
     assert (scene.taken_at, scene.west, scene.south) == (taken, None, None)
 
 
@@ -143,6 +131,48 @@ def test_of_a_folder_what_is_no_image_is_told_and_the_rest_added(
     assert "17.png" in found.unreadable[0]
     assert told[-1] == (39, 39)
     assert _count(catalog) == 39
+
+
+def test_while_photos_are_copied_others_can_write(
+    catalog: Catalog, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Catalog.open(catalog.folder, address if "://" in address else None)
+    copy, held = shutil.copyfileobj, []
+
+    def written_meanwhile(*arguments: Any) -> None:
+        with other.writing() as session:  # an error after half a minute if the catalog were locked
+            note(session, None, "tag", "meanwhile")
+        copy(*arguments)
+        held.append(_count(other))
+
+    monkeypatch.setattr(shutil, "copyfileobj", written_meanwhile)
+    paths = [str(jpeg(tmp_path / f"{n}.jpg", camera={37510: f"{n:03}".encode()})) for n in range(3)]
+    assert len(add_images(catalog, [*paths, paths[0]]).new) == 3
+    assert held == [0, 0, 0]
+    assert (_count(catalog), len(list(catalog.files.names()))) == (3, 3)
+    assert list(catalog.files.begun()) == []
+    add_images(catalog, paths)
+    assert len(held) == 3
+    other.close()
+
+
+def test_a_photo_that_changes_while_it_is_copied_is_not_added(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, copy = jpeg(tmp_path / "a.jpg"), shutil.copyfileobj
+
+    def changed_meanwhile(stream: Any, *arguments: Any) -> None:
+        photo.write_bytes(photo.read_bytes()[:-40])
+        copy(stream, *arguments)
+
+    monkeypatch.setattr(shutil, "copyfileobj", changed_meanwhile)
+    with pytest.raises(Refused, match="changed while it was added"):
+        add_images(catalog, [str(photo)])
+    assert (_count(catalog), list(catalog.files.names()), list(catalog.files.begun())) == (
+        0,
+        [],
+        [],
+    )
 
 
 def test_of_named_files_none_is_added_where_one_is_no_image(
@@ -225,7 +255,7 @@ def test_an_image_before_that_nobody_knows_is_refused(catalog: Catalog, raster: 
 
 
 def test_the_same_photo_twice_is_kept_once(catalog: Catalog, tmp_path: Path) -> None:
-    photo = _jpeg(tmp_path / "a.jpg")
+    photo = jpeg(tmp_path / "a.jpg")
     shutil.copy(photo, tmp_path / "b.jpg")
     found = add_images(catalog, [str(photo), str(tmp_path / "b.jpg")])
     assert (len(found.new), len(found.known)) == (1, 1)

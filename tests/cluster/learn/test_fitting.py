@@ -70,6 +70,22 @@ def test_equal_scores_are_on_one_side_of_a_threshold() -> None:
     assert f1_score(damaged, scores >= found) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_threshold_is_for_ground_with_as_much_damage_as_is_said(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    damaged = rng.random(80) < 0.5
+    scores = np.clip(rng.normal(0.3 + 0.3 * damaged, 0.2), 0, 1)
+    weight = np.where(damaged, 0.1 / damaged.mean(), 0.9 / (1 - damaged.mean()))
+
+    def f1(threshold: float) -> float:
+        return float(f1_score(damaged, scores >= threshold, sample_weight=weight))
+
+    found = best_threshold(scores, damaged, share=0.1)
+    assert f1(found) == pytest.approx(max(f1(t) for t in np.unique(scores)))
+    assert found > best_threshold(scores, damaged)
+    assert best_threshold(scores, damaged, float(damaged.mean())) == best_threshold(scores, damaged)
+
+
 def test_memory_grows_with_the_chips_not_with_their_square() -> None:
     rng = np.random.default_rng(0)
     scores, damaged = rng.random(5_000), rng.random(5_000) < 0.3

@@ -182,6 +182,15 @@ export interface Job {
   by: string;
 }
 
+/** Where the camera of a photo stood, in pixels of a raster. */
+export interface PhotoPoint {
+  id: number;
+  name: string;
+  taken_at: string | null;
+  x: number;
+  y: number;
+}
+
 /** What lies in a folder that the server watches; `told` has several lines. */
 export interface Work {
   name: string;
@@ -205,6 +214,23 @@ export interface Model {
   by: string;
   parent: number | null;
   tags: number;
+}
+
+/** Somebody whom rows name. */
+export interface Person extends User {
+  active: boolean;
+  may_log_in: boolean;
+  made_at: string;
+}
+
+/** A line of the audit trail. */
+export interface AuditEntry {
+  id: number;
+  at: string;
+  user: string | null;
+  action: string;
+  subject: string;
+  details: Record<string, unknown>;
 }
 
 export interface CurvePoint {

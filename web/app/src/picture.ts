@@ -30,7 +30,7 @@ const MARGIN = 0.3;
 /** Screen pixels of a scene's pixel at most, so that what lies around a place is seen too. */
 const CLOSE = 2;
 /** Tries for a tile that the server has no time for at once, and the pause before the second, ms. */
-const TRIES = 4;
+const TRIES = 6;
 const PAUSE = 1_000;
 
 export class Picture {

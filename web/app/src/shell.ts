@@ -4,10 +4,12 @@ import { type Session, get, logOut } from "./api";
 import { browsePage } from "./browse/browse";
 import { type LabelSet, ROLES, type Role, type Scene } from "./contract";
 import { type Key, help, startKeys } from "./keys";
+import { newestOf } from "./labels";
 import { mapPage } from "./map/map";
 import { warn } from "./messages";
 import { Outbox } from "./outbox";
 import { button, make } from "./page";
+import { peoplePage } from "./people/people";
 import { progressPage } from "./progress/progress";
 import { tagPage } from "./tag/tag";
 import { unsentButton } from "./unsent";
@@ -16,6 +18,9 @@ import { unsentButton } from "./unsent";
 export interface Desk {
   session: Session;
   outbox: Outbox;
+  /** Every version of every label set: tags keep the one that they were made with. */
+  labelVersions: LabelSet[];
+  /** The newest version of each. */
   labelSets: LabelSet[];
   scenes: Scene[];
   /** Whether the user's role includes another. */
@@ -30,25 +35,29 @@ export interface Page {
 
 type Opener = (desk: Desk, query: URLSearchParams) => Page;
 
-const PAGES: Record<string, [title: string, open: Opener]> = {
+/** A page that names a role is for those who have it. */
+const PAGES: Record<string, [title: string, open: Opener, role?: Role]> = {
   tag: ["Tag", tagPage],
   browse: ["Browse", browsePage],
   map: ["Map", mapPage],
   progress: ["Progress", progressPage],
+  people: ["People", peoplePage, "admin"],
 };
 
 export async function startShell(into: HTMLElement, session: Session): Promise<() => void> {
-  const [labelSets, scenes] = await Promise.all([
-    get<LabelSet[]>("/label-sets"),
+  const [labelVersions, scenes] = await Promise.all([
+    get<LabelSet[]>("/label-sets", { every: "true" }),
     get<Scene[]>("/scenes"),
   ]);
   const { name, role } = session.user;
   const outbox = new Outbox(name);
   const may = (wanted: Role): boolean => ROLES.indexOf(role) >= ROLES.indexOf(wanted);
-  const desk: Desk = { session, outbox, labelSets, scenes, may };
+  const labelSets = newestOf(labelVersions);
+  const desk: Desk = { session, outbox, labelVersions, labelSets, scenes, may };
   let page: Page | null = null;
 
-  const tabs = Object.entries(PAGES).map(([id, [title]]) => {
+  const own = Object.entries(PAGES).filter(([, [, , needed]]) => !needed || may(needed));
+  const tabs = own.map(([id, [title]]) => {
     const tab = make("a", "", title);
     tab.href = `#/${id}`;
     return tab;
@@ -70,9 +79,10 @@ export async function startShell(into: HTMLElement, session: Session): Promise<(
   const open = (): void => {
     const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
     const id = path in PAGES ? path : "tag";
-    const [title, opener] = PAGES[id]!;
+    const [title, opener, needed] = PAGES[id]!;
     page?.close();
-    page = opener(desk, new URLSearchParams(query));
+    const closed = needed && !may(needed);
+    page = closed ? closedPage(title, needed) : opener(desk, new URLSearchParams(query));
     document.title = `${title} – aftermap`;
     for (const tab of tabs) {
       if (tab.hash === `#/${id}`) tab.setAttribute("aria-current", "page");
@@ -90,6 +100,11 @@ export async function startShell(into: HTMLElement, session: Session): Promise<(
     page?.close();
     outbox.close();
   };
+}
+
+function closedPage(title: string, needed: Role): Page {
+  const words = `${title} is for those who have the role ${needed}.`;
+  return { element: make("p", "nothing", words), keys: [], close: () => {} };
 }
 
 async function leave(outbox: Outbox): Promise<void> {

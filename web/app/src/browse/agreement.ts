@@ -84,16 +84,16 @@ export class AgreementView {
   }
 
   private dispute(dispute: Disagreement): HTMLElement {
-    const { labelSets, scenes } = this.desk;
+    const { labelVersions, scenes } = this.desk;
     const set = this.set!;
     const scene = scenes.find(({ id }) => id === dispute.scene)?.name ?? `scene ${dispute.scene}`;
     const [line, column] = dispute.square;
     const made = make("li", "dispute", chipPicture(dispute.chip, `Chip of ${scene}`));
     const words = make("div", "", make("p", "soft", `${scene}, row ${line}, column ${column}`));
     for (const { user, label } of dispute.said) {
-      const colour = swatch(colourOf(labelSets, set.id, label));
+      const colour = swatch(colourOf(labelVersions, set.id, label));
       words.append(
-        make("p", "", colour, `${user}: `, make("b", "", titleOf(labelSets, set.id, label))),
+        make("p", "", colour, `${user}: `, make("b", "", titleOf(labelVersions, set.id, label))),
       );
     }
     const buttons = make("div", "buttons");

@@ -1,7 +1,7 @@
 /** The latest tags as pictures; one of them is chosen, and keys change it. */
 
 import { get } from "../api";
-import type { Tag } from "../contract";
+import type { LabelSet, Tag } from "../contract";
 import { type Key, key } from "../keys";
 import { tell, warn } from "../messages";
 import { button, choice, field, make, moment, swatch } from "../page";
@@ -31,7 +31,7 @@ export class TagGrid {
     user.autocapitalize = "none";
     user.addEventListener("change", () => this.filter("user", user.value.trim()));
     const scenes = desk.scenes.map(({ id, name }): [string, string] => [String(id), name]);
-    const every = desk.labelSets.flatMap(({ labels }) => labels);
+    const every = desk.labelVersions.flatMap(({ labels }) => labels);
     const labels = new Map(every.map(({ name, title }): [string, string] => [name, title]));
     const filters = make("div", "filters");
     filters.append(
@@ -55,7 +55,7 @@ export class TagGrid {
 
   get keys(): Key[] {
     const tag = this.tags[this.chosen];
-    const found = this.labels(tag).map((label) =>
+    const found = (this.newest(tag)?.labels ?? []).map((label) =>
       key(label.key, `Correct to ${label.title}`, () => this.correct(label.name)),
     );
     return [
@@ -114,9 +114,9 @@ export class TagGrid {
   }
 
   private card(tag: Tag, place: number): HTMLElement {
-    const { labelSets } = this.desk;
-    const title = titleOf(labelSets, tag.label_set, tag.label);
-    const label = make("b", "", swatch(colourOf(labelSets, tag.label_set, tag.label)), title);
+    const { labelVersions } = this.desk;
+    const title = titleOf(labelVersions, tag.label_set, tag.label);
+    const label = make("b", "", swatch(colourOf(labelVersions, tag.label_set, tag.label)), title);
     const facts = make("span", "soft", `${tag.user}, ${moment(tag.made_at)}`);
     const made = make("button", "card", chipPicture(tag.chip, `Chip of ${where(tag)}`), label);
     made.type = "button";
@@ -154,22 +154,35 @@ export class TagGrid {
     this.fixes.replaceChildren();
     if (!tag) return;
     const may = this.may(tag);
-    const fixes = this.labels(tag).map((label) => {
+    const newest = this.newest(tag);
+    const fixes = (newest?.labels ?? []).map((label) => {
       const made = button("", () => this.correct(label.name), "label", label.key);
       made.prepend(swatch(label.colour), label.title);
-      made.setAttribute("aria-pressed", String(label.name === tag.label));
+      const same = label.name === tag.label && newest?.id === tag.label_set;
+      made.setAttribute("aria-pressed", String(same));
       made.disabled = !may;
       return made;
     });
     const gone = button("Take back", () => this.correct(null), "label", "Del");
     gone.disabled = !may;
     const told = may ? where(tag) : `${where(tag)}: only ${tag.user} or a reviewer changes it`;
-    this.fixes.append(make("p", "", told), ...fixes, gone);
+    this.fixes.append(make("p", "", told, this.age(tag)), ...fixes, gone);
     this.fixes.append(button("Open its scene", () => openScene(tag), "label", "O"));
   }
 
-  private labels(tag: Tag | undefined): Desk["labelSets"][number]["labels"] {
-    return this.desk.labelSets.find(({ id }) => id === tag?.label_set)?.labels ?? [];
+  /** The newest version of the set that a tag's label is of. */
+  private newest(tag: Tag | undefined): LabelSet | undefined {
+    const own = this.desk.labelVersions.find(({ id }) => id === tag?.label_set);
+    return this.desk.labelSets.find(({ name }) => name === own?.name);
+  }
+
+  /** What is told of a label that is of an older version. */
+  private age(tag: Tag): string {
+    const own = this.desk.labelVersions.find(({ id }) => id === tag.label_set);
+    const newest = this.newest(tag);
+    if (!own || !newest || own === newest) return "";
+    const title = titleOf([own], own.id, tag.label);
+    return ` · ${title} is of version ${own.version} of ${own.name}; version ${newest.version} has:`;
   }
 
   private may(tag: Tag): boolean {
@@ -178,17 +191,17 @@ export class TagGrid {
 
   private correct(label: string | null): void {
     const tag = this.tags[this.chosen];
-    if (!tag || tag.label === label) return;
+    const set = label === null ? tag?.label_set : this.newest(tag)?.id;
+    if (!tag || (tag.label === label && tag.label_set === set)) return;
     if (!this.may(tag)) return warn(`Only ${tag.user} or a reviewer changes this tag.`);
-    const made = correctTag(this.desk.outbox, this.desk.session.user.name, tag, label);
+    const made = correctTag(this.desk.outbox, this.desk.session.user.name, tag, label, set);
     if (label === null) this.tags.splice(this.chosen, 1);
     else this.tags[this.chosen] = made;
     const had = this.grid.contains(document.activeElement);
     this.fill();
     this.choose(this.chosen, had);
-    tell(
-      label === null ? "Taken back." : `Now ${titleOf(this.desk.labelSets, tag.label_set, label)}.`,
-    );
+    const title = titleOf(this.desk.labelVersions, made.label_set, label);
+    tell(label === null ? "Taken back." : `Now ${title}.`);
   }
 }
 

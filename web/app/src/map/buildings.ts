@@ -1,6 +1,7 @@
 /** The buildings of a run on the map: those in sight, in the legend's colours. */
 
 import Feature from "ol/Feature";
+import { getArea } from "ol/extent";
 import VectorLayer from "ol/layer/Vector";
 import VectorSource from "ol/source/Vector";
 import Fill from "ol/style/Fill";
@@ -14,6 +15,8 @@ import { type Picture, toGeometry } from "../picture";
 const AT_ONCE = 5_000;
 const CASING = "rgba(15, 20, 26, 0.75)";
 const PAUSE = 150;
+/** Mean side of the buildings on the screen, px, below which edges would hide them and the picture. */
+const SMALL = 14;
 
 export interface Wanted {
   classes: string;
@@ -29,6 +32,8 @@ export class Buildings {
   private readonly chosenSource = new VectorSource();
   private readonly colours: Map<number, string>;
   private readonly looks = new Map<string, Style[]>();
+  /** Mean side of the buildings in sight, px of the scene. */
+  private side = Infinity;
   private run = -1;
   private timer = 0;
   private asking = new AbortController();
@@ -40,8 +45,8 @@ export class Buildings {
     private readonly failed: (why: unknown) => void,
   ) {
     this.colours = new Map(legend.map(({ code, colour }) => [code, colour]));
-    const style = (feature: { get: (name: string) => unknown }): Style[] =>
-      this.styles(feature.get("building") as Building);
+    const style = (feature: { get: (name: string) => unknown }, resolution: number): Style[] =>
+      this.styles(feature.get("building") as Building, this.side < SMALL * resolution);
     this.layer = new VectorLayer({ source: this.source, style });
     this.chosenLayer = new VectorLayer({ source: this.chosenSource, style: chosenStyle() });
   }
@@ -115,21 +120,24 @@ export class Buildings {
         { ...box, ...this.wanted, limit: AT_ONCE },
         this.asking.signal,
       );
+      const features = found.features.map((one) => featureOf(this.pending(one)));
+      this.side = meanSide(features);
       this.source.clear(true);
-      this.source.addFeatures(found.features.map((one) => featureOf(this.pending(one))));
+      this.source.addFeatures(features);
       this.told(found.features.length, found.more);
     } catch (failure) {
       if ((failure as Error).name !== "AbortError") this.failed(failure);
     }
   }
 
-  private styles(building: Building): Style[] {
+  private styles(building: Building, small: boolean): Style[] {
     const verdict = building.properties.review?.verdict ?? null;
     const code = classOf(building);
-    const name = `${verdict} ${code}`;
+    const name = `${verdict} ${code} ${small}`;
     let look = this.looks.get(name);
     if (!look) {
-      look = lookOf(this.colours.get(code) ?? "#888888", verdict);
+      const colour = this.colours.get(code) ?? "#888888";
+      look = small ? smallLookOf(colour, verdict) : lookOf(colour, verdict);
       this.looks.set(name, look);
     }
     return look;
@@ -148,9 +156,22 @@ function lookOf(colour: string, verdict: Verdict | null): Style[] {
   return [filled, ...edge, line(colour, 2.2)];
 }
 
+/** From far away: the colour alone, with a thin white edge where it was reviewed. */
+function smallLookOf(colour: string, verdict: Verdict | null): Style[] {
+  const fill = new Fill({ color: verdict === "rejected" ? "rgba(0, 0, 0, 0.01)" : `${colour}b3` });
+  const stroke = new Stroke({ color: verdict ? "#ffffff" : colour, width: 1 });
+  return [new Style({ fill, stroke })];
+}
+
 /** The class that counts: the reviewer's, where there is one. */
 export function classOf({ properties }: Building): number {
   return properties.review?.damage_class ?? properties.damage_class;
+}
+
+/** Infinity where there is none. */
+function meanSide(features: Feature[]): number {
+  const sides = features.map((one) => Math.sqrt(getArea(one.getGeometry()!.getExtent())));
+  return sides.length ? sides.reduce((sum, side) => sum + side, 0) / sides.length : Infinity;
 }
 
 function featureOf(building: Building): Feature {

@@ -7,6 +7,7 @@ import { tell, warn } from "../messages";
 import { newId } from "../outbox";
 import { button, choice, counted, field, make } from "../page";
 import { Picture, toGeometry } from "../picture";
+import { PhotoPoints } from "../photo_points";
 import type { Desk, Page } from "../shell";
 import { Buildings } from "./buildings";
 import { Card, LEVELS } from "./card";
@@ -51,6 +52,7 @@ export function mapPage(desk: Desk, query: URLSearchParams): Page {
 
 class Reviewing {
   private readonly buildings: Buildings;
+  private readonly photos = new PhotoPoints();
   private readonly picture: Picture;
   private readonly card: Card;
   private readonly counts: CountTable;
@@ -76,11 +78,13 @@ class Reviewing {
       this.count.textContent = more ? `The first ${shown}: come closer to see all.` : `${shown}.`;
     };
     this.buildings = new Buildings(legend, desk.outbox, told, warn);
-    this.picture = new Picture([this.buildings.layer, this.buildings.chosenLayer]);
+    const { layer, chosenLayer } = this.buildings;
+    this.picture = new Picture([layer, chosenLayer, this.photos.layer]);
     this.buildings.listen(this.picture);
-    this.picture.map.on("singleclick", ({ pixel }) =>
-      this.choose(this.buildings.under(this.picture, pixel)),
-    );
+    this.picture.map.on("singleclick", ({ pixel }) => {
+      if (this.photos.pick(this.picture, pixel)) return;
+      this.choose(this.buildings.under(this.picture, pixel));
+    });
     const acts = {
       accept: () => this.say("accepted"),
       correct: (code: number) => this.say("corrected", code),
@@ -151,6 +155,7 @@ class Reviewing {
       tell("This run's image is not in the catalog: its buildings lie on an empty sheet.");
     this.buildings.use(run.id);
     this.picture.show(scene ?? sheet);
+    this.photos.load(scene?.id).catch(warn);
     this.buildings.soon(this.picture);
     this.counts.use(run.id);
     this.exports.replaceChildren(

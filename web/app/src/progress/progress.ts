@@ -20,6 +20,11 @@ const HOW: [string, string][] = [
   ["audit", "chance, to examine the model"],
 ];
 
+const LAYERS: [string, string][] = [
+  ["last", "the last layer (a minute or so)"],
+  ["all", "the whole network (longer; worth it from some hundred tags, or with random weights)"],
+];
+
 export function progressPage(desk: Desk): Page {
   return new Progress(desk);
 }
@@ -37,6 +42,7 @@ class Progress implements Page {
   private running = "";
   private closed = false;
   private how = HOW[0]![0];
+  private layers = LAYERS[0]![0];
   private set: number | undefined;
 
   constructor(private readonly desk: Desk) {
@@ -59,9 +65,10 @@ class Progress implements Page {
     const sets = this.desk.labelSets.map(({ id, name }): [string, string] => [String(id), name]);
     const set = choice(sets, String(this.set), (id) => (this.set = Number(id)));
     const how = choice(HOW, this.how, (value) => (this.how = value));
+    const layers = choice(LAYERS, this.layers, (value) => (this.layers = value));
     const made = make("section", "learning", make("h2", "", "Learning"));
     const form = make("div", "filters", field("Label set", set));
-    form.append(field("Suggest afterwards", how), this.start);
+    form.append(field("What is learnt", layers), field("Suggest afterwards", how), this.start);
     made.append(form);
     if (this.start.disabled) made.append(make("p", "soft", "A reviewer's role starts learning."));
     return made;
@@ -138,7 +145,8 @@ class Progress implements Page {
     this.start.disabled = true;
     try {
       await this.desk.outbox.send();
-      const job = await post<Job>("/learn", { label_set: this.set, how: this.how });
+      const wanted = { label_set: this.set, how: this.how, layers: this.layers };
+      const job = await post<Job>("/learn", wanted);
       tell(`Job ${job.id} learns from the tags.`);
       await this.poll();
     } catch (failure) {

@@ -54,16 +54,17 @@ export class LabelBar {
   }
 }
 
-/** The colour of a label, whichever set and version it was put from. */
-export function colourOf(sets: LabelSet[], set: number, label: string | null): string {
-  const own = sets.find(({ id }) => id === set);
-  const found = [...(own ? [own] : []), ...sets]
-    .flatMap(({ labels }) => labels)
-    .find(({ name }) => name === label);
-  return found?.colour ?? "#888888";
+/** The colour of a label in the version that it was put from, or in another one that has it. */
+export function colourOf(versions: LabelSet[], set: number, label: string | null): string {
+  return labelOf(versions, set, label)?.colour ?? "#888888";
 }
 
-export function titleOf(sets: LabelSet[], set: number, label: string | null): string {
-  const own = sets.find(({ id }) => id === set);
-  return own?.labels.find(({ name }) => name === label)?.title ?? label ?? "taken back";
+export function titleOf(versions: LabelSet[], set: number, label: string | null): string {
+  return labelOf(versions, set, label)?.title ?? label ?? "taken back";
+}
+
+function labelOf(versions: LabelSet[], set: number, label: string | null): Label | undefined {
+  const own = versions.filter(({ id }) => id === set);
+  const others = versions.filter(({ name }) => name === own[0]?.name).reverse();
+  return [...own, ...others].flatMap(({ labels }) => labels).find(({ name }) => name === label);
 }

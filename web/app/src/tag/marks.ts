@@ -26,7 +26,7 @@ export class Marks {
   private scene = -1;
 
   constructor(
-    private readonly sets: LabelSet[],
+    private readonly versions: LabelSet[],
     private readonly outbox: Outbox,
   ) {
     this.layer = new VectorLayer({
@@ -57,10 +57,13 @@ export class Marks {
     this.draw();
   }
 
-  /** The user's own tag of a square. */
-  own(place: Place, set: number): Tag | undefined {
+  /** The user's own tag of a square by a label set, whichever version it was. */
+  own(place: Place, set: string): Tag | undefined {
+    const ids = this.versions.filter(({ name }) => name === set).map(({ id }) => id);
     const same = (tag: Tag): boolean => String(tag.square) === String(place);
-    return [...this.tags.values()].find((tag) => tag.mine && tag.label_set === set && same(tag));
+    return [...this.tags.values()].find(
+      (tag) => tag.mine && ids.includes(tag.label_set) && same(tag),
+    );
   }
 
   private apply(tag: Tag): void {
@@ -83,7 +86,7 @@ export class Marks {
   }
 
   private styles(tag: Tag): Style[] {
-    const colour = colourOf(this.sets, tag.label_set, tag.label);
+    const colour = colourOf(this.versions, tag.label_set, tag.label);
     const name = `${tag.mine} ${colour}`;
     let look = this.looks.get(name);
     if (!look) {

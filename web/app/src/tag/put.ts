@@ -46,15 +46,21 @@ export function putTag(outbox: Outbox, user: string, said: Said): Tag {
   return shown;
 }
 
-/** Another label for a tag's place, or none. */
-export function correctTag(outbox: Outbox, user: string, old: Tag, label: string | null): Tag {
+/** Another label for a tag's place, which may be of a newer version of its set; or none. */
+export function correctTag(
+  outbox: Outbox,
+  user: string,
+  old: Tag,
+  label: string | null,
+  label_set = old.label_set,
+): Tag {
   const id = newId();
   const made_at = new Date().toISOString();
-  const shown: Tag = { ...old, id, label, user, made_at, replaces: old.id, mine: true };
+  const shown: Tag = { ...old, id, label, label_set, user, made_at, replaces: old.id, mine: true };
   outbox.put({
     kind: "tag",
     title: `${label ?? "Taken back"}: ${where(old)}`,
-    body: { id, scene: old.scene, label_set: old.label_set, label, replaces: old.id },
+    body: { id, scene: old.scene, label_set, label, replaces: old.id },
     shown,
   });
   return shown;

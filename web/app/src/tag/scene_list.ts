@@ -1,7 +1,7 @@
 /** The scenes to choose from. */
 
 import type { Scene } from "../contract";
-import { choice, counted, figure, make } from "../page";
+import { choice, counted, decimals, figure, make } from "../page";
 
 export class SceneList {
   readonly element = make("section", "scenes");
@@ -73,7 +73,10 @@ export class SceneList {
     made.type = "button";
     const size = scene.width ? `${figure(scene.width)} × ${figure(scene.height ?? 0)} px` : "";
     const day = scene.taken_at?.slice(0, 10) ?? "";
-    const facts = [scene.town, scene.event, day, scene.before_id ? "with before" : "", size];
+    const before = scene.before_id ? "with before" : "";
+    const [lon, lat] = scene.position ?? [];
+    const place = lon === undefined ? "" : `lat ${decimals(lat, 5)}, lon ${decimals(lon, 5)}`;
+    const facts = [scene.town, scene.event, day, before, place, size];
     made.append(make("span", "soft", facts.filter(Boolean).join(" · ")));
     const count = make("span", "count");
     made.append(count);

@@ -7,6 +7,7 @@ import { tell, warn } from "../messages";
 import type { TagEntry } from "../outbox";
 import { button, decimals, field, make } from "../page";
 import { Picture, extentOf } from "../picture";
+import { PhotoPoints } from "../photo_points";
 import type { Desk, Page } from "../shell";
 import { LabelBar, titleOf } from "./label_bar";
 import { Marks } from "./marks";
@@ -29,6 +30,7 @@ export function tagPage(desk: Desk, query: URLSearchParams): Page {
 class Tagging implements Page {
   readonly element = make("div", "tagging");
   private readonly marks: Marks;
+  private readonly photos = new PhotoPoints();
   private readonly square: Square;
   private readonly outline: Outline;
   private readonly picture: Picture;
@@ -50,14 +52,18 @@ class Tagging implements Page {
 
   constructor(private readonly desk: Desk) {
     const may = desk.may("tagger");
-    this.marks = new Marks(desk.labelSets, desk.outbox);
+    this.marks = new Marks(desk.labelVersions, desk.outbox);
     this.square = new Square(SIDE, (place) => this.moved(place));
     this.outline = new Outline(
       () => this.picture,
       () => tell("Now give the polygon its label."),
     );
-    this.picture = new Picture([this.marks.layer, this.square.layer, this.outline.layer]);
-    this.square.listen(this.picture);
+    const { marks, photos, square, outline } = this;
+    this.picture = new Picture([marks.layer, photos.layer, square.layer, outline.layer]);
+    square.listen(this.picture);
+    this.picture.map.on("singleclick", ({ pixel }) => {
+      if (!outline.active) photos.pick(this.picture, pixel);
+    });
     this.list = new SceneList((scene) => {
       this.following = false;
       this.element.classList.remove("choosing");
@@ -154,6 +160,7 @@ class Tagging implements Page {
     this.picture.show(scene);
     this.square.enter(scene);
     this.marks.load(scene.id).catch(warn);
+    this.photos.load(scene.id).catch(warn);
   }
 
   private reload(): void {
@@ -179,10 +186,10 @@ class Tagging implements Page {
       return;
     }
     const square = this.square.place;
-    const before = this.marks.own(square, labels.chosen.id);
-    if (before?.label !== label.name) {
+    const before = this.marks.own(square, labels.chosen.name);
+    if (before?.label !== label.name || before.label_set !== labels.chosen.id) {
       const tag = before
-        ? correctTag(desk.outbox, user, before, label.name)
+        ? correctTag(desk.outbox, user, before, label.name, labels.chosen.id)
         : putTag(desk.outbox, user, { ...said, square });
       this.keep(tag, before);
     }
@@ -255,8 +262,9 @@ class Tagging implements Page {
     const last = this.done.pop() ?? (await this.latest(user));
     if (!last) return tell("There is no tag of yours to take back.");
     const { tag, before } = last;
-    this.marks.put(correctTag(this.desk.outbox, user, tag, before?.label ?? null));
-    const told = before ? titleOf(this.desk.labelSets, before.label_set, before.label) : "no tag";
+    const label = before?.label ?? null;
+    this.marks.put(correctTag(this.desk.outbox, user, tag, label, before?.label_set));
+    const told = before ? titleOf(this.desk.labelVersions, before.label_set, label) : "no tag";
     tell(`Undone: ${where(tag)} has ${told} again.`);
     if (tag.square && tag.scene === this.scene?.id) this.square.hold(tag.square);
   }
