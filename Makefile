@@ -23,8 +23,9 @@ install: $(READY)
 demo: install
 	$(BIN)/aftermap demo
 
+# Two processes on two cores: with more threads each, they would wait for one another.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
