@@ -89,7 +89,9 @@ class RunFolder:
 
     def _own(self, owner: Mapping[str, Any]) -> None:
         with suppress(OSError):  # only told to whoever asks; a full disk shows later
-            (self.path / ".owner").write_text(json.dumps(owner))
+            part = self.path / ".owner.part"
+            part.write_text(json.dumps(owner))
+            os.replace(part, self.path / ".owner")
 
     def begin(
         self, facts: Mapping[str, Any], fresh: bool, may_change: Collection[str] = ()

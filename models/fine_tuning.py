@@ -18,6 +18,9 @@ from .inception_window import InceptionWindow
 BRIGHTNESS = 0.1
 """Largest change of a square's brightness, as a share."""
 
+MOST_SQUARES = 24_000
+"""That are looked at, counting each as often as it is: of more than 800 there are fewer epochs."""
+
 _WARM_UP = 0.1
 """Share of the steps over which the rate rises: at once it would spoil the last layer, which is fitted."""
 
@@ -50,6 +53,7 @@ def fine_tune(
     told batches. Raises Refused where there is one kind only.
     """
     tuning = tuning or FineTuning()
+    epochs = min(tuning.epochs, max(1, MOST_SQUARES // len(learnt)))
     share = float(damaged[learnt].mean())
     if share in (0.0, 1.0):
         raise Refused(f"All of the {len(learnt)} squares are of one kind. Tag some of the other.")
@@ -57,7 +61,7 @@ def fine_tune(
     network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), tuning.rate, weight_decay=tuning.decay)
     batches = -(-len(learnt) // tuning.batch)
-    steps = tuning.epochs * batches
+    steps = epochs * batches
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     for step in range(steps):
         epoch, place = divmod(step, batches)

@@ -28,7 +28,9 @@ _SMALLEST = 128
 _MOST_BYTES = 4 << 30
 """Of a catalog's overviews; what was made first is removed first."""
 
-_MAKING = OneEach("The picture is looked at for the first time and prepared at this moment.")
+_MAKING = OneEach(
+    "The picture is looked at for the first time and prepared at this moment.", patience_s=0
+)
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,18 @@ class Overviews:
         That takes as long as to read the whole raster once. Raises Busy while another request does it.
         """
         dataset = handle(raster)
-        if dataset.overviews(1):
+        if max(dataset.overviews(1), default=1) >= FIRST:
             return dataset
         # A raster that changes has another stamp, and gets other overviews.
         name = hashlib.sha256(repr((raster.path, raster.stamp)).encode()).hexdigest()[:32]
         path = self.folder / f"{name}.vrt"
-        if not path.exists():
-            with _MAKING.of(path):
-                if not path.exists():
-                    self._make(dataset, path)
+        try:
+            if not path.exists():
+                with _MAKING.of(path):
+                    if not path.exists():
+                        self._make(dataset, path)
+        except OSError:  # a full disk, or a folder that cannot be written: slower, but there
+            return dataset
         return keep((path, "overviews"), lambda: rasterio.open(path, driver="VRT"))
 
     def _make(self, dataset: DatasetReader, path: Path) -> None:

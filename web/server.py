@@ -78,7 +78,7 @@ def create_app(
     )
     app.state.catalog = catalog
     app.state.tiles = Tiles(catalog.files)
-    folder = catalog.folder.absolute()
+    folder = catalog.folder.resolve()
     app.state.works = Works(options.runs or (folder.parent,), except_in=folder)
     for route, role in roles():
         route.openapi_extra = {"x-role": role}

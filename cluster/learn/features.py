@@ -43,7 +43,8 @@ class KeptFeatures:
         """Of chips, fp32 (n, d); what is not kept is computed, of which `progress` is told."""
         kept = self.by(network)
         features = kept.of(pictures_of(self.catalog, network, chips), progress=progress)[:, 0]
-        os.utime(self._folder / kept.key())
+        if chips:
+            os.utime(self._folder / kept.key())
         return features
 
     def tidy(self) -> None:

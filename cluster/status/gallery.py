@@ -68,7 +68,8 @@ def gallery_status(path: Path) -> GalleryStatus | None:
         photos, unreadable = int(result["photos"]), int(result["unreadable"])
         return GalleryStatus(path, state, photos, photos, unreadable, None)
     source = Path(str(record.get("facts", {}).get("photos", "")))
-    photos = sum(is_photo(file) for file in source.rglob("*")) if source.is_dir() else 0
+    known = source.is_absolute() and source.is_dir()
+    photos = sum(is_photo(file) for file in source.rglob("*")) if known else 0
     return GalleryStatus(path, state, scored, photos, None, holder)
 
 

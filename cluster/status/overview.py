@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ...scenes.errors import AftermapError
 from . import Status, status
 from .lock import Holder
 from .region import RegionStatus
@@ -19,6 +19,9 @@ DEPTH = 2
 
 MOST_FOLDERS = 500
 """That are looked at: a folder of a hundred thousand tiles is no folder of runs."""
+
+_DIRECTORIES = re.compile(r"(?<![\w.:/~-])(?:/[^\s/:]+)*/(?=[^\s/])")
+"""What stands before the last name of an absolute path; of an address nothing."""
 
 _KINDS = {
     "RunStatus": "run",
@@ -40,10 +43,11 @@ class Work:
     kind: str
     state: str
     running: bool
+    """Whether a process holds it now; a training, search or study that holds no lock is unfinished."""
     progress: float | None
     """0-1; None while it is not known."""
     told: str
-    """What `aftermap status` says of it, without the paths of this machine."""
+    """What `aftermap status` says of it; of paths only the last name."""
     seconds_left: float | None
     dashboard: str | None
     """Where the cluster that works on it can be watched."""
@@ -57,34 +61,34 @@ def overview(folders: Iterable[Path], except_in: Path | None = None) -> list[Wor
     Only reads, as `status` does. What cannot be read is left out, and so is what is in `except_in`.
     """
     found = {
-        place: _work(status, folder.absolute(), place)
-        for folder in folders
-        for place, status in _statuses(folder.absolute(), except_in)
+        place: work for folder in folders for place, work in _works(folder.absolute(), except_in)
     }
     return sorted(found.values(), key=lambda work: (not work.running, -work.changed_at))
 
 
-def _statuses(folder: Path, except_in: Path | None) -> Iterator[tuple[Path, Status]]:
+def _works(folder: Path, except_in: Path | None) -> Iterator[tuple[Path, Work]]:
     left = [(folder, 0)]
     for _ in range(MOST_FOLDERS):
         if not left:
             return
         place, depth = left.pop(0)
-        found = None if place == except_in else _status(place)
+        found = None if place == except_in else _found(place, folder)
         if found is not None:
             yield place, found
         elif depth < DEPTH and place != except_in:
             left += [(inner, depth + 1) for inner in _folders(place)]
 
 
-def _status(place: Path) -> Status | None:
-    """How far the work in a folder is; None where there is none, and for what is not ours."""
+def _found(place: Path, folder: Path) -> Work | None:
+    """The work in a folder; None where there is none, and for what is not ours."""
     try:
         found = status(place)
-    except (AftermapError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Other folders, too, have a folder `scenes` in them.
+        if isinstance(found, RegionStatus) and not found.scenes:
+            return None
+        return _work(found, folder, place)
+    except Exception:  # whatever those who read a status stumble over in a stranger's file
         return None
-    # Other folders, too, have a folder `scenes` in them.
-    return None if isinstance(found, RegionStatus) and not found.scenes else found
 
 
 def _folders(place: Path) -> list[Path]:
@@ -104,9 +108,9 @@ def _work(found: Status, folder: Path, place: Path) -> Work:
         name=name,
         kind=_KINDS[type(found).__name__],
         state=found.state,
-        running=found.running,
+        running=found.state in ("running", "finishing"),
         progress=found.progress,
-        told="\n".join(found.text().replace(str(place), name).splitlines()[1:]),
+        told=_DIRECTORIES.sub("", "\n".join(found.text().splitlines()[1:])),
         seconds_left=getattr(found, "seconds_left", None),
         dashboard=next(filter(None, map(_dashboard, _holders(found))), None),
         changed_at=_changed(place),

@@ -70,8 +70,10 @@ def training_status(folder: Path) -> TrainingStatus | None:
     """
     try:
         with (folder / STATE).open("rb") as state:
-            head = json.loads(state.read(int.from_bytes(state.read(8), "little")))
-            written = os.fstat(state.fileno()).st_mtime
+            facts = os.fstat(state.fileno())
+            # Of another file these bytes may be any number.
+            length = min(int.from_bytes(state.read(8), "little"), facts.st_size)
+            head, written = json.loads(state.read(length)), facts.st_mtime
         note = json.loads(head["__metadata__"]["aftermap"])
         config, progress = note["config"], note["progress"]
         epochs, done, best = config["epochs"], progress["epoch"], progress["best"]

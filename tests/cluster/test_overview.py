@@ -59,13 +59,42 @@ def test_what_runs_comes_first_with_its_dashboard(tmp_path: Path) -> None:
     assert [work.dashboard for work in overview([tmp_path])] == [None, None]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "null", '{"plan": 3}', '{"plan": {"chunks": "x"}}'])
+def test_of_paths_the_last_name_is_told(tmp_path: Path) -> None:
+    _run(tmp_path / "town", "done", 1_000)
+    record = {
+        "state": "done",
+        "plan": {"chunks": 4},
+        "notes": [f"{tmp_path}/deep/before.tif and /srv/data/after.tif are 3 px apart"],
+        "quarantined": [{"chunk": [0, 1], "reason": f"OSError: {tmp_path}/before.tif: torn"}],
+    }
+    (tmp_path / "town" / "run.json").write_text(json.dumps(record))
+    (work,) = overview([tmp_path])
+    assert "note       before.tif and after.tif are 3 px apart" in work.told
+    assert "OSError: before.tif: torn" in work.told
+    assert "/" not in work.told
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"plan": {"chunks": 1e999}}',
+        '{"plan": 3}',
+        '{"plan": {"chunks": "x"}}',
+    ],
+)
 def test_what_is_not_ours_is_left_out(tmp_path: Path, content: str) -> None:
     for name in ("run.json", "search.json", "study.json", "gallery.json", "chips.json"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text(content)
     (tmp_path / "project" / "scenes").mkdir(parents=True)
     _run(tmp_path / "project" / "out", "done", 1_000)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "state.safetensors").write_bytes(b"\xff" * 64)
     found = {work.name for work in overview([tmp_path])}
     assert "project" not in found
     assert "project/out" in found

@@ -79,6 +79,14 @@ def test_squares_are_read_once_an_epoch_and_others_never() -> None:
     assert told == [(step, 4) for step in range(1, 5)]
 
 
+def test_of_very_many_squares_there_are_fewer_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aftermap.models.fine_tuning.MOST_SQUARES", 45)
+    for count, epochs in ((22, 2), (24, 1), (40, 1)):
+        squares = Squares(50)
+        fine_tune(_network(), squares, squares.damaged, np.arange(count), QUICK)
+        assert set(squares.read.values()) == {epochs}
+
+
 def test_the_same_squares_give_the_same_weights() -> None:
     squares = Squares(40)
 

@@ -23,10 +23,10 @@ pytestmark = IN_A_BROWSER
 def live(site: Site) -> Iterator[Path]:
     """A run beside the catalog, in its third chunk or later."""
     files = [
-        write_raster(site.folder / f"{name}.tif", texture(1500, 1500, seed))
+        write_raster(site.folder / f"{name}.tif", texture(2560, 2560, seed))
         for seed, name in enumerate(("live_pre", "live_post"))
     ]
-    process = begin((files[0], files[1]), site.folder / "out" / "live", 4.0)
+    process = begin((files[0], files[1]), site.folder / "out" / "live", 3.0)
     try:
         wait_for_chunks(site.folder / "out" / "live", 2)
         yield site.folder / "out" / "live"

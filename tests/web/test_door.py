@@ -56,7 +56,10 @@ def test_names_of_other_addresses() -> None:
 
 def test_a_large_body_is_turned_away(server: Site) -> None:
     big = b"[" + b" " * (1 << 20) + b"]"
-    answer = server.as_("admin").post("/label-sets", content=big)
+    try:
+        answer = server.as_("admin").post("/label-sets", content=big)
+    except httpx.TransportError:  # it hung up before all was sent
+        return
     assert (answer.status_code, answer.json()["code"]) == (413, 413)
 
 

@@ -21,6 +21,7 @@ from aftermap.cluster.catalog.tables import Scene, Suggestion, Tag
 from PIL import Image
 from rasterio.warp import transform as warp
 from rasters import texture, write_raster
+from sqlalchemy import delete
 from web_made import MARKUP, Site
 
 INJECTION = "x' OR '1'='1'; DROP TABLE tags; --"
@@ -310,6 +311,7 @@ def test_disagreements_are_found_and_settled(server: Site) -> None:
 
 def test_suggestions_that_somebody_tagged_are_gone(server: Site) -> None:
     with server.catalog.writing() as session:
+        session.execute(delete(Suggestion))  # those of other tests' learnings
         session.add_all(
             Suggestion(
                 scene_id=server.pair, row=500, col=col, side=32, score=0.5, reason="uncertain"

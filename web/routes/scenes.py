@@ -23,6 +23,9 @@ router = APIRouter(prefix="/api", tags=["scenes"])
 
 Layer = Annotated[Literal["post", "pre"], Query()]
 
+MOST_PHOTOS = 5000
+"""That are drawn as points on one raster."""
+
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -86,8 +89,15 @@ def photos(visitor: Viewer, number: Number, catalog: TheCatalog) -> list[dict[st
         grid = grid_of(found)
         if grid is None:
             return []
-        query = select(Scene).where(Scene.kind == "photo", Scene.west.is_not(None))
-        standing = list(session.scalars(query.order_by(Scene.id)))
+        query = select(Scene.id, Scene.name, Scene.taken_at, Scene.west, Scene.south).where(
+            Scene.kind == "photo", Scene.west.is_not(None)
+        )
+        if found.west is not None and found.east is not None and found.west <= found.east:
+            query = query.where(
+                Scene.west.between(found.west, found.east),
+                Scene.south.between(found.south, found.north),
+            )
+        standing = session.execute(query.order_by(Scene.id).limit(MOST_PHOTOS)).all()
     if not standing:
         return []
     places = lonlat_pixels(np.array([(one.west, one.south) for one in standing], float), grid)

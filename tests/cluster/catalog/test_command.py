@@ -148,7 +148,13 @@ def test_what_cannot_be_done_is_told(
 
 @pytest.mark.parametrize(
     "words",
-    [("add",), ("list", "--limit", "0"), ("show", "scene"), ("export", "--to", "csv"), ("nothing",)],
+    [
+        ("add",),
+        ("list", "--limit", "0"),
+        ("show", "scene"),
+        ("export", "--to", "csv"),
+        ("nothing",),
+    ],
 )
 def test_what_is_no_command_ends_with_2(call: Call, words: tuple[str, ...]) -> None:
     assert call(*words).exit_code == 2

@@ -18,7 +18,7 @@ from PIL import Image
 from rasters import texture
 from sqlalchemy import func, select
 
-PAIRS = 120
+PAIRS = 220
 CODES = [1, 2, 3, 4]
 
 

@@ -146,6 +146,12 @@ def test_nothing_is_tuned_where_little_is_kept_aside(tmp_path: Path) -> None:
     assert _same(_state(network), before)
 
 
+def test_of_no_chips_there_are_no_features(plain: Town) -> None:
+    """As where all that was tagged so far is to be tested on."""
+    found = KeptFeatures(plain.catalog).of(_network(), [], lambda done, of: None)
+    assert len(found) == 0
+
+
 def test_features_of_the_backbones_used_last_are_kept(plain: Town) -> None:
     kept = KeptFeatures(plain.catalog)
     kept.tidy()

@@ -17,6 +17,14 @@ import type { Picture } from "./picture";
 /** Screen pixels around a point that still are the point. */
 const REACH = 6;
 
+/** Names make room for one another; points stay. */
+const POINT = new CircleStyle({
+  radius: 7,
+  fill: new Fill({ color: "#0b62c4" }),
+  stroke: new Stroke({ color: "#fff", width: 2 }),
+  declutterMode: "none",
+});
+
 export class PhotoPoints {
   readonly layer: VectorLayer;
   private readonly source = new VectorSource();
@@ -56,11 +64,7 @@ export class PhotoPoints {
 
 function look(name: string): Style {
   return new Style({
-    image: new CircleStyle({
-      radius: 7,
-      fill: new Fill({ color: "#0b62c4" }),
-      stroke: new Stroke({ color: "#fff", width: 2 }),
-    }),
+    image: POINT,
     text: new Text({
       text: name,
       offsetY: -16,

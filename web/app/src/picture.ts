@@ -30,8 +30,10 @@ const MARGIN = 0.3;
 /** Screen pixels of a scene's pixel at most, so that what lies around a place is seen too. */
 const CLOSE = 2;
 /** Tries for a tile that the server has no time for at once, and the pause before the second, ms. */
-const TRIES = 6;
+const TRIES = 30;
 const PAUSE = 1_000;
+/** The longest pause: a large image without overviews is prepared for minutes. */
+const LONGEST = 10_000;
 
 export class Picture {
   readonly element = make("div", "stage");
@@ -149,7 +151,8 @@ export class Picture {
     source.on("tileloaderror", ({ tile }: TileSourceEvent) => {
       const failed = (failures.get(tile) ?? 0) + 1;
       failures.set(tile, failed);
-      if (failed < TRIES) setTimeout(() => tile.load(), PAUSE * 2 ** (failed - 1));
+      const pause = Math.min(PAUSE * 2 ** (failed - 1), LONGEST);
+      if (failed < TRIES) setTimeout(() => tile.load(), pause);
     });
     return source;
   }

@@ -41,6 +41,7 @@ class Progress implements Page {
   /** The jobs that ran when last looked: when one ends, there may be a new model. */
   private running = "";
   private closed = false;
+  private polling = false;
   private how = HOW[0]![0];
   private layers = LAYERS[0]![0];
   private set: number | undefined;
@@ -75,7 +76,12 @@ class Progress implements Page {
   }
 
   private async poll(): Promise<void> {
-    if (document.hidden) return;
+    if (document.hidden || this.polling) return;
+    this.polling = true;
+    await this.look().finally(() => (this.polling = false));
+  }
+
+  private async look(): Promise<void> {
     const jobs = await get<Job[]>("/jobs").catch(() => null);
     const works = await get<Work[]>("/works").catch(() => null);
     if (this.closed) return;

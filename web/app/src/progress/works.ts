@@ -8,6 +8,7 @@ const SHOWN = 12;
 export class WorkList {
   readonly element = make("section", "works", make("h2", "", "Runs"));
   private readonly list = make("ul", "plain");
+  private said = "";
   /** The works whose words somebody unfolded: a list is made anew every few seconds. */
   private readonly open = new Set<string>();
 
@@ -16,6 +17,10 @@ export class WorkList {
   }
 
   show(works: Work[]): void {
+    // What is the same stays, with the keyboard's focus in it.
+    const said = JSON.stringify(works);
+    if (said === this.said) return;
+    this.said = said;
     this.list.replaceChildren(...works.slice(0, SHOWN).map((work) => this.line(work)));
     if (!works.length) {
       const none = "No run, region or training lies in the folders that this server watches (--runs).";
