@@ -109,6 +109,22 @@ def test_every_version_of_a_label_set_is_told(server: Site) -> None:
     assert [one["id"] for one in newest if one["name"] == "ashes"] == [second]
 
 
+def test_who_adds_a_name_or_a_version_that_is_there_is_told(server: Site) -> None:
+    """As where two admins have the page open."""
+    admin = server.as_("admin")
+    before = _people(server)
+    twice = {"name": "ben", "role": "admin", "password": PASSWORD, "new": True}
+    assert admin.post("/users", json=twice).status_code == 409
+    assert _people(server) == before
+    _labels(server, "soot", "burnt", "green")
+    for label, code in (("smoke", 201), ("smoke", 201), ("steam", 409)):
+        labels = [{"name": one} for one in ("burnt", label)]
+        answer = admin.post("/label-sets", json={"name": "soot", "labels": labels, "version": 2})
+        assert answer.status_code == code
+    told = admin.get("/label-sets", params={"every": True}).json()
+    assert [one["version"] for one in told if one["name"] == "soot"] == [1, 2]
+
+
 def test_a_tag_is_relabelled_with_a_newer_version(server: Site) -> None:
     first = _labels(server, "walls", "cracked", "whole")
     tag = server.tag("ana", (600, 300, 48), "cracked", label_set=first).json()

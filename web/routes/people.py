@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from ...cluster.catalog.people import LASTS, add_user, deactivate, may_log_in
 from ...cluster.catalog.tables import Entry, User
+from ...cluster.catalog.tagging import Outrun
 from ...scenes.errors import Refused, UsageError
 from ..answers import missing
 from ..visitors import COOKIE, Admin, Anybody, Viewer, Visitor, log_in, log_out
@@ -30,6 +31,8 @@ class NewUser(BaseModel):
 
     name: str = Field(max_length=80)
     role: str = Field(max_length=16)
+    new: bool = False
+    """Whether there must not be anybody of this name."""
     password: str | None = Field(None, max_length=1000)
 
 
@@ -77,6 +80,9 @@ def new_user(visitor: Admin, said: NewUser, catalog: TheCatalog) -> dict[str, An
     if said.name == visitor.user.name and said.role != visitor.user.role:
         raise UsageError("Ask another admin: who gives up the role himself may leave none.")
     with catalog.writing() as session:
+        known = session.scalars(select(User).where(User.name == said.name)).first()
+        if said.new and known is not None:
+            raise Outrun(f"{known.name} is there already. Change them in the list.")
         return _user(add_user(session, said.name, said.role, said.password, visitor.user))
 
 

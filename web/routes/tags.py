@@ -16,7 +16,7 @@ from ...cluster.catalog.labels import change_labels
 from ...cluster.catalog.people import may
 from ...cluster.catalog.scene_grid import in_degrees, in_pixels
 from ...cluster.catalog.tables import Chip, LabelSet, Scene, Tag, User
-from ...cluster.catalog.tagging import Said, add_tag, check_id, current_tags
+from ...cluster.catalog.tagging import Outrun, Said, add_tag, check_id, current_tags
 from ...scenes.errors import UsageError
 from ..answers import missing
 from ..visitors import Admin, Tagger, Viewer
@@ -49,6 +49,8 @@ class NewLabels(BaseModel):
 
     name: str = Field(max_length=80)
     labels: list[dict[str, Any]] = Field(max_length=100)
+    version: Annotated[int | None, Field(ge=1, le=MOST)] = None
+    """That it is to be: who was outrun by somebody else's is told so."""
 
 
 @router.get("/label-sets")
@@ -67,6 +69,10 @@ def new_label_set(visitor: Admin, said: NewLabels, catalog: TheCatalog) -> dict[
     """A label set's next version, or its first; tags keep the version that they were made with."""
     with catalog.writing() as session:
         made = change_labels(session, said.name, said.labels)
+        if said.version is not None and made.version > said.version:
+            raise Outrun(
+                f"Somebody has made version {said.version} of {made.name} meanwhile. Look at it, then begin again."
+            )
         note(session, visitor.user, "labels", made.name, version=made.version)
         return _labels(made)
 

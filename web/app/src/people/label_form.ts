@@ -55,7 +55,8 @@ export function labelForm(
     save.disabled = true;
     trouble.textContent = "";
     try {
-      const body = { name: old?.name ?? name.value, labels: known.map(({ label }) => label()) };
+      const labels = known.map(({ label }) => label());
+      const body = { name: old?.name ?? name.value, labels, version: (old?.version ?? 0) + 1 };
       const made = await post<LabelSet>("/label-sets", body);
       const same = made.id === old?.id;
       tell(same ? "Nothing was changed." : `${made.name} has version ${made.version}.`);

@@ -17,7 +17,6 @@ const MAY: Record<Role, string> = {
 export function userDialog(
   person: Person | null,
   own: boolean,
-  known: string[],
   done: (name: string) => void,
 ): void {
   const name = make("input");
@@ -61,11 +60,7 @@ export function userDialog(
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const who = person?.name ?? name.value.trim();
-    if (!person && known.includes(who)) {
-      trouble.textContent = `${who} is there already. Change them in the list.`;
-      return;
-    }
-    const said = { name: who, role: role.value, password: password.value || null };
+    const said = { name: who, role: role.value, password: password.value || null, new: !person };
     const told = person ? `${who} is changed, and logs in again.` : `${who} may log in now.`;
     void send("/users", said, who, told);
   });

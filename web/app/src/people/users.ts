@@ -54,8 +54,7 @@ export class Users {
 
   private ask(person: Person | null): void {
     const own = person?.name === this.desk.session.user.name;
-    const known = this.people.map(({ name }) => name);
-    userDialog(person, own, known, (name) => void this.load(name));
+    userDialog(person, own, (name) => void this.load(name));
   }
 }
 
