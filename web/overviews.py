@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 
 from ..scenes.handles import handle, keep
 from ..scenes.raster import Raster
-from .limits import OneEach
+from .limits import OVERVIEWS_OF
 
 FIRST = 8
 """Pixels of the raster along a side of one of its first overview: an overview takes a 64th of its room."""
@@ -27,10 +27,6 @@ _SMALLEST = 128
 
 _MOST_BYTES = 4 << 30
 """Of a catalog's overviews; what was made first is removed first."""
-
-_MAKING = OneEach(
-    "The picture is looked at for the first time and prepared at this moment.", patience_s=0
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Overviews:
         path = self.folder / f"{name}.vrt"
         try:
             if not path.exists():
-                with _MAKING.of(path):
+                with OVERVIEWS_OF.of(path):
                     if not path.exists():
                         self._make(dataset, path)
         except OSError:  # a full disk, or a folder that cannot be written: slower, but there

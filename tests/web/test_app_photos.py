@@ -50,8 +50,10 @@ class TestInABrowser:
     ) -> None:
         for path in (f"#/tag?scene={site.pair}", "#/map"):
             page = visit("viewer", path)
+            with page.expect_response(f"**/scenes/{site.pair}/photos"):
+                page.reload()
             page.wait_for_load_state("networkidle")
-            page.wait_for_timeout(500)
+            page.wait_for_timeout(500)  # the map draws when the browser finds the time
             box = page.locator("canvas").first.bounding_box()
             # The whole pair, 900 x 700 px, lies in the middle, 12 px from the nearer edges.
             scale = min((box["width"] - 24) / 900, (box["height"] - 24) / 700)

@@ -1,9 +1,9 @@
 /** The page where tags are looked through, mended, compared and taken home. */
 
 import { link } from "../api";
-import type { Key } from "../keys";
-import { button, choice, field, make } from "../page";
+import { choice, field, make } from "../page";
 import type { Desk, Page } from "../shell";
+import { Views } from "../views";
 import { AgreementView } from "./agreement";
 import { TagGrid } from "./tag_grid";
 
@@ -15,41 +15,23 @@ const FORMATS: [string, string][] = [
   ["folders", "Folders of chips (zip)"],
 ];
 
-interface Part {
-  element: HTMLElement;
-  keys: Key[];
-  open: () => void;
-  close: () => void;
-}
-
 export function browsePage(desk: Desk, query: URLSearchParams): Page {
-  const parts: [string, Part][] = [
-    ["Latest tags", new TagGrid(desk)],
-    ["Agreement", new AgreementView(desk)],
-  ];
-  const inside = make("div", "inside");
-  let open = parts[query.get("part") === "agreement" ? 1 : 0]![1];
-  const show = (part: Part): void => {
-    open.close();
-    open = part;
-    tabs.forEach((tab, place) =>
-      tab.setAttribute("aria-pressed", String(parts[place]![1] === part)),
-    );
-    inside.replaceChildren(part.element);
-    part.open();
-  };
-  const tabs = parts.map(([title, part]) => button(title, () => show(part)));
-  const group = make("div", "views", ...tabs);
-  group.setAttribute("role", "group");
-  group.setAttribute("aria-label", "What is shown");
-  const top = make("div", "top", group, downloads(desk));
-  queueMicrotask(() => show(open));
+  const [tags, agreement] = [new TagGrid(desk), new AgreementView(desk)];
+  const first = query.get("part") === "agreement" ? agreement : tags;
+  const views = new Views(
+    [
+      ["Latest tags", tags],
+      ["Agreement", agreement],
+    ],
+    first,
+  );
+  const top = make("div", "top", views.buttons, downloads(desk));
   return {
-    element: make("div", "browsing", top, inside),
+    element: make("div", "browsing", top, views.inside),
     get keys() {
-      return open.keys;
+      return views.keys;
     },
-    close: () => open.close(),
+    close: () => views.close(),
   };
 }
 
