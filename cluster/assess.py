@@ -19,6 +19,7 @@ from distributed.scheduler import KilledWorker
 from odc.geo.geobox import GeoBox
 
 from ..scenes.errors import AftermapError, NothingToAnalyse, Refused
+from ..scenes.holding import watched
 from ..scenes.pair import Source
 from ..scenes.plan import Chunk, Plan
 from ..scenes.store import Store
@@ -103,7 +104,7 @@ def run_request(request: Request, quiet: bool = True, stop: Event | None = None)
         ):
             folder.write(record)
             store.create(_region_grid(job), {"layers_id": record["layers_id"]})
-            folder.watched(dashboard(client))
+            watched(folder.path, dashboard(client))
             _say(f"dashboard  {dashboard(client)}", quiet)
             started = time.perf_counter()
             record |= _run_chunks(client, job, folder, quiet, stop)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
 from ..scenes.errors import Refused
+from ..scenes.holding import holding
 from .fingerprint import differences, plain, without
 
 _TABLES = ("buildings.gpkg", "buildings.parquet", "summary.csv", "report.html")
@@ -47,51 +44,9 @@ class RunFolder:
         """Where the run is described."""
         return self.path / "run.json"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder; refused while another process lives that holds it.
-
-        The lock is the operating system's and dies with its holder, so none is ever stale.
-        """
-        self._make()
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(blocking=False)
-            if not self._holds(lock):  # its last holder took the file away as it left
-                lock.release()
-                raise Timeout(lock.lock_file)
-        except Timeout:
-            raise Refused(
-                f"{self.path} is in use by another {self.work} ({self._holder()}). Wait for it, or give "
-                "another folder with -o."
-            ) from None
-        except OSError as error:
-            raise Refused(
-                f"{self.path} cannot be written to: {error.strerror}. Give another folder with -o."
-            ) from error
-        try:
-            owner = {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "since": time.strftime("%F %T"),
-            }
-            self._own(owner)
-            yield
-        finally:
-            (self.path / ".owner").unlink(missing_ok=True)
-            self._remove_if_unused()
-            lock.release()
-
-    def watched(self, dashboard: str) -> None:
-        """Tell others, while the folder is held, where the cluster that works on it can be watched."""
-        with suppress(OSError, ValueError):
-            self._own(json.loads((self.path / ".owner").read_text()) | {"dashboard": dashboard})
-
-    def _own(self, owner: Mapping[str, Any]) -> None:
-        with suppress(OSError):  # only told to whoever asks; a full disk shows later
-            part = self.path / ".owner.part"
-            part.write_text(json.dumps(owner))
-            os.replace(part, self.path / ".owner")
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder; refused while another process lives that holds it."""
+        return holding(self.path, self.work)
 
     def begin(
         self, facts: Mapping[str, Any], fresh: bool, may_change: Collection[str] = ()
@@ -185,34 +140,6 @@ class RunFolder:
                 else:
                     file.unlink(missing_ok=True)
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise Refused(
-                f"{self.path} cannot be written to ({error.strerror}). Give another folder with -o."
-            ) from error
-
-    def _remove_if_unused(self) -> None:
-        """Take away the lock, and the folder if it is empty, where no run was begun."""
-        if not self.record.exists():
-            (self.path / ".lock").unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in it, or it was removed
-                self.path.rmdir()
-
-    def _holds(self, lock: FileLock) -> bool:
-        """Whether the locked file is the one that others will find."""
-        held = lock._context.lock_file_fd
-        try:
-            return held is not None and os.path.samestat(
-                os.fstat(held), os.stat(self.path / ".lock")
-            )
-        except OSError:
-            return False
-
     def _check_foreign(self) -> None:
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
         if others:
@@ -220,13 +147,6 @@ class RunFolder:
                 f"{self.path} is not empty and holds no {self.work} ({', '.join(sorted(others)[:4])}). "
                 "Give a new folder with -o."
             )
-
-    def _holder(self) -> str:
-        try:
-            owner = json.loads((self.path / ".owner").read_text())
-            return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-        except (OSError, ValueError, KeyError):
-            return "its process is not known"
 
 
 def _files(record: Mapping[str, Any]) -> list[str]:

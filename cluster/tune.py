@@ -22,7 +22,8 @@ from ..models.sources import training_sources
 from ..models.training import network_of, train
 from ..scenes.atomic import write_atomically
 from ..scenes.errors import AftermapError, Refused, UsageError
-from .client import connected
+from ..scenes.holding import holding, watched
+from .client import connected, dashboard
 from .experiment import begin, check_folder, plain, seen_by_all
 from .futures import Failure, run_bounded
 from .progress import RunProgress
@@ -120,10 +121,12 @@ def tune(
     if todo:
         _check_trainable(todo)
     with (
+        holding(path, "search"),
         connected(cluster, workers, memory) as client,
         RunProgress(len(found) + len(todo), len(found), quiet, noun="trials") as progress,
     ):
         begin(path, _SEARCH, facts)
+        watched(path, dashboard(client))
         for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
             if isinstance(result, Failure):  # not in words: it is tried again by the next search
                 number = result.item.number

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ..scenes.errors import Refused, UsageError
+from ..scenes.holding import holding
 from .adversarial_course import HALF, Course, Tell, checked, learn, tensor
 from .adversarial_recipe import AdversarialConfig, Images
 from .card import Card
@@ -52,12 +54,12 @@ def train_teacher(
         raise UsageError(
             f"A teacher learns from no other and is judged by nothing. Leave out {told}."
         )
-    device = _begin(config, fresh)
-    network = SkipGANomaly(config.width or TEACHER, config.side, downs=config.downs)
-    course = Course(config, network, images, range(len(images)), device)
-    run = learn(course, dict, progress or print_progress)
-    options = {"width": config.width or TEACHER, "side": config.side, "downs": config.downs}
-    return _keep(config, "skip-ganomaly", network, options, {"epoch": float(run.epoch)})
+    with _begun(config, fresh) as device:
+        network = SkipGANomaly(config.width or TEACHER, config.side, downs=config.downs)
+        course = Course(config, network, images, range(len(images)), device)
+        run = learn(course, dict, progress or print_progress)
+        options = {"width": config.width or TEACHER, "side": config.side, "downs": config.downs}
+        return _keep(config, "skip-ganomaly", network, options, {"epoch": float(run.epoch)})
 
 
 def train_student(
@@ -78,28 +80,28 @@ def train_student(
     Raises Refused also for a missing or other teacher, and for held-out images of one kind only
     where an AUC is asked for.
     """
-    device = _begin(config, fresh)
-    network = _deep_disaster(config)
-    quiet = [i for i in range(len(images)) if images.label(i) is not True]
-    course = Course(config, network, images, quiet, device)
-    exam = _Exam(config, network, held, device)
+    with _begun(config, fresh) as device:
+        network = _deep_disaster(config)
+        quiet = [i for i in range(len(images)) if images.label(i) is not True]
+        course = Course(config, network, images, quiet, device)
+        exam = _Exam(config, network, held, device)
 
-    def examine() -> dict[str, float]:
+        def examine() -> dict[str, float]:
+            area = exam.auc()
+            return {} if area is None else {"auc": area}
+
+        run = learn(course, examine, progress or print_progress)
+        network.freeze()
+        network.eval()
+        calm = _calm_terms(config, network, images, quiet, exam, device)
+        network.omega = _omega(config, exam, calm)
+        anomalies = calm @ np.array(network.omega)
+        network.unit = max(float(np.percentile(anomalies, 100 * (1 - config.contamination))), 1e-12)
         area = exam.auc()
-        return {} if area is None else {"auc": area}
-
-    run = learn(course, examine, progress or print_progress)
-    network.freeze()
-    network.eval()
-    calm = _calm_terms(config, network, images, quiet, exam, device)
-    network.omega = _omega(config, exam, calm)
-    anomalies = calm @ np.array(network.omega)
-    network.unit = max(float(np.percentile(anomalies, 100 * (1 - config.contamination))), 1e-12)
-    area = exam.auc()
-    metrics = {"epoch": float(run.best_epoch or run.epoch)} | (
-        {} if area is None else {"auc": area}
-    )
-    return _keep(config, "deep-disaster", network, network.options, metrics)
+        metrics = {"epoch": float(run.best_epoch or run.epoch)} | (
+            {} if area is None else {"auc": area}
+        )
+        return _keep(config, "deep-disaster", network, network.options, metrics)
 
 
 @dataclass
@@ -224,16 +226,17 @@ def _taught(config: AdversarialConfig) -> tuple[nn.Module, int]:
     return network, int(card.options["width"])
 
 
-def _begin(config: AdversarialConfig, fresh: bool) -> torch.device:
-    """Make the folder, forget an earlier training where asked to, and choose device and seed."""
+@contextmanager
+def _begun(config: AdversarialConfig, fresh: bool) -> Iterator[torch.device]:
+    """Hold the folder, forget an earlier training where asked to, and choose device and seed."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for, but torch finds no CUDA device.")
-    Path(config.out).mkdir(parents=True, exist_ok=True)
-    if fresh:
-        (Path(config.out) / NAME).unlink(missing_ok=True)
-    torch.manual_seed(config.seed)
     cuda = config.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+    with holding(Path(config.out), "training"):
+        if fresh:
+            (Path(config.out) / NAME).unlink(missing_ok=True)
+        torch.manual_seed(config.seed)
+        yield torch.device("cuda" if cuda else "cpu")
 
 
 def _keep(

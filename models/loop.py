@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..scenes.errors import AftermapError, Refused, UsageError
+from ..scenes.errors import AftermapError, UsageError
+from ..scenes.holding import holding
 from .batches import Batch, seen
 from .ranks import Ranks
 from .recipes import LoopConfig
@@ -138,22 +139,19 @@ def learn(
     return Learnt(run, best)
 
 
-def begin(config: LoopConfig, ranks: Ranks, fresh: bool) -> None:
-    """Make the folder of a training, and with `fresh` forget an earlier one; same seed, same weights.
+@contextmanager
+def begun(config: LoopConfig, ranks: Ranks, fresh: bool) -> Iterator[None]:
+    """Hold the folder of a training, and with `fresh` forget an earlier one; same seed, same weights.
 
-    Raises Refused where there can be no such folder.
+    Raises Refused where there can be no such folder, and while another training works in it.
     """
     out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(
-            f"The folder {out} cannot be made: {error.strerror}. Give another one with --out."
-        ) from error
-    if fresh and ranks.leads:
-        (out / NAME).unlink(missing_ok=True)
-    ranks.wait()
-    torch.manual_seed(config.seed)
+    with holding(out, "training") if ranks.leads else nullcontext():
+        if fresh and ranks.leads:
+            (out / NAME).unlink(missing_ok=True)
+        ranks.wait()
+        torch.manual_seed(config.seed)
+        yield
 
 
 def _epoch(

@@ -20,7 +20,7 @@ from .chips.mixture import Mixture
 from .chips.open import open_chips
 from .chips.parts import pretraining_parts
 from .encoder import Embedder, EncoderFacts, load_embedder, save_encoder
-from .loop import Tick, begin, device_of, learn, print_progress, silence
+from .loop import Tick, begun, device_of, learn, print_progress, silence
 from .losses import contrastive
 from .metrics import DAMAGED
 from .ranks import Ranks
@@ -55,8 +55,7 @@ def pretrain(
     ranks = Ranks.here()
     device = device_of(config, ranks)
     ranks.part(config.batch)
-    with ranks.joined(device):
-        begin(config, ranks, fresh)
+    with ranks.joined(device), begun(config, ranks, fresh):
         comparison = Comparison(config, device, ranks.leads)
         tell = (progress or print_progress) if ranks.leads else silence
         learnt = learn(comparison, config, tell, ranks, device)

@@ -25,7 +25,7 @@ from .dual_hrnet import DualHRNet
 from .encoder import load_encoder
 from .evaluation import evaluate_chips
 from .fidelity import bf16_flip_rate, halo_flip_rate
-from .loop import Tick, batch_norms, begin, device_of, learn, print_progress, silence
+from .loop import Tick, batch_norms, begun, device_of, learn, print_progress, silence
 from .ranks import Ranks
 from .recipes import BACKBONE, IMAGENET_MEAN, IMAGENET_STD, SYNTHETIC, LoopConfig, TrainConfig
 from .registry import build
@@ -62,8 +62,7 @@ def train(
     ranks = Ranks.here()
     device = device_of(config, ranks)
     ranks.part(config.batch)
-    with ranks.joined(device):
-        begin(config, ranks, fresh)
+    with ranks.joined(device), begun(config, ranks, fresh):
         segmentation = Segmentation(config, ranks.leads)
         tell = (progress or print_progress) if ranks.leads else silence
         learnt = learn(segmentation, config, tell, ranks, device)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..scenes.errors import Refused, UsageError
+from ..scenes.holding import holding
 from .bottlenecks import UPRIGHT, Bottlenecks
 from .card import Card
 from .checkpoint import SUFFIX, load, read_tensors, save
@@ -94,16 +95,20 @@ def train_window(config: WindowConfig, progress: Callable[[int, int], None] | No
     run, killed or not, computes only what is missing. `progress` is told rows of features; None
     prints.
 
-    Raises Refused for photos of one class only and for an encoder that does not fit, UsageError for
+    Raises Refused for photos of one class only, an encoder that does not fit and a folder in use, UsageError for
     unusable values and without [zoo].
     """
+    with holding(Path(config.out), "training"):
+        return _trained(config, progress or _print_rows)
+
+
+def _trained(config: WindowConfig, tell: Callable[[int, int], None]) -> Path:
     network = _network(config)
     photos = parted(open_photos(config.data, context(config.side) if config.turns else config.side))
     parts = {name: photos.part(name).labelled for name in ("train", "validation", "test")}
     parts["train"].check_classes()
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     kept = Bottlenecks(Path(config.out) / FEATURES, network.to(device))
-    tell = progress or _print_rows
     turns: Sequence[Turn] = TURNS if config.turns else UPRIGHT
     learnt = kept.of(parts["train"], turns, tell)
     labels = parts["train"].labels.repeat(len(turns))

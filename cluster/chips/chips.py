@@ -14,6 +14,7 @@ from typing import Any
 from distributed import Client
 
 from ...scenes.errors import AftermapError, NothingToAnalyse
+from ...scenes.holding import watched
 from ...scenes.patches import Grounds, share_grounds
 from ...scenes.remote import RemoteFile, is_remote
 from ..client import check_cluster, connected, dashboard
@@ -116,7 +117,7 @@ def make_chips(request: ChipsRequest, quiet: bool = True) -> Chips:
         record |= {"attempts": record["attempts"] + 1, "versions": versions()}
         folder.write(record)
         with _client(request) as client:
-            folder.watched(dashboard(client))
+            watched(folder.path, dashboard(client))
             _say(f"dashboard  {dashboard(client)}", quiet)
             seen, spots, chips = _planned(client, work, folder, quiet)
             if not request.dry_run:

@@ -37,6 +37,9 @@ _SILENT = timedelta(minutes=10)
 _CLOCKS = 2.0
 """Seconds by which the system's clock and its count of a process' age may differ."""
 
+_PATIENCE = 10.0
+"""Seconds that a process which is stopped has to end by itself."""
+
 _LOCK = 0x6A6F6273
 """Number of the lock of those who begin a job on PostgreSQL."""
 
@@ -136,6 +139,35 @@ def finish(catalog: Catalog, job: int, words: str) -> None:
     _end(catalog, job, "done", words)
 
 
+def stop(catalog: Catalog, job: int, user: User, patience: float = _PATIENCE) -> None:
+    """End a running job: its process is asked to, and killed where it still lives after `patience` seconds.
+
+    What is left is what any job leaves whose process ended. Raises Refused, and nothing is ended, where
+    the job is over, is another machine's, has no process yet, or has one that only others may end.
+    """
+    with catalog.writing() as session:
+        row = session.get(Job, job, with_for_update=True)
+        if row is None:
+            raise Refused(f"There is no job {job}.")
+        process = _process_to_stop(row)
+        note(session, user, "stop", f"job {job}", kind=row.kind, was_at=row.told)
+        row.state, row.ended_at = "stopped", now()
+        row.told = f"stopped by {user.name}; it was at: {row.told}"
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            return
+        except psutil.AccessDenied:
+            raise Refused(
+                f"Job {job} was started from another account, which alone can stop it."
+            ) from None
+    with suppress(psutil.NoSuchProcess):
+        try:
+            process.wait(patience)
+        except psutil.TimeoutExpired:
+            process.kill()
+
+
 def _end(catalog: Catalog, job: int, state: str, words: str) -> None:
     with catalog.writing() as session:
         row = session.get_one(Job, job, with_for_update=True)
@@ -180,13 +212,34 @@ def _alive(job: Job) -> bool:
         return now() - job.began_at < _BEGINS
     if job.host != socket.gethostname():
         return now() - job.heard_at < _SILENT
+    return _process(job) is not None
+
+
+def _process(job: Job) -> psutil.Process | None:
+    """The living process that a job of this machine is."""
+    assert job.pid is not None
     try:
         process = psutil.Process(job.pid)
         # A later process may have been given the same number.
         same = process.create_time() <= job.began_at.timestamp() + _CLOCKS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
-        return False
+        return None
+
+
+def _process_to_stop(job: Job) -> psutil.Process:
+    if job.state != "running":
+        raise Refused(f"Job {job.id} is over: {job.told}.")
+    if job.pid is None:
+        raise Refused(f"Job {job.id} only begins: stop it in a moment.")
+    if job.host != socket.gethostname():
+        raise Refused(
+            f"Job {job.id} runs on {job.host}: stop it there, with Ctrl-C or kill {job.pid}."
+        )
+    process = _process(job)
+    if process is None:
+        raise Refused(f"Job {job.id} is over: its process is gone.")
+    return process
 
 
 def _hold(catalog: Catalog, session: Session) -> None:

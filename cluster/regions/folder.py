@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ...scenes.errors import Refused
+from ...scenes.holding import file_held
 from ..folder import RunFolder
 
 OVER = ("done", "quarantined", "nothing")
@@ -105,7 +104,7 @@ class RegionFolder:
             name, what = ".lock", "region"
         else:
             name, what = f".share-{share[0]}-of-{share[1]}.lock", f"share {share[0]}/{share[1]}"
-        with _held(self.path / name) as mine:
+        with file_held(self.path / name) as mine:
             if not mine:
                 raise Refused(
                     f"The {what} in {self.path} is being worked on by another process. Wait for "
@@ -116,7 +115,7 @@ class RegionFolder:
     @contextmanager
     def scene_locked(self, scene_id: str) -> Iterator[None]:
         """Hold one scene; raises Busy while another process does."""
-        with _held(self.path / "scenes" / f".{scene_id}.lock") as mine:
+        with file_held(self.path / "scenes" / f".{scene_id}.lock") as mine:
             if not mine:
                 raise Busy
             yield
@@ -185,22 +184,3 @@ class RegionFolder:
         part = file.with_name(f".{file.name}.part")
         part.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
         os.replace(part, file)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[bool]:
-    """Whether the lock of a file could be had; the operating system frees it with its holder."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise Refused(
-            f"{path.parent} cannot be written to: {error.strerror}. Give another folder with -o."
-        ) from error
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ...scenes.errors import AftermapError
+from .lock import Holder, by, held_by
 from .training import STATE, TrainingStatus, training_status
-from .words import listed, share
+from .words import AGAIN, listed, share
 
 SEARCH, STUDY, PAGE = "search.json", "study.json", "study.html"
 """What `tune` and `studies` call them; to import these from there would take torch's seconds."""
-
-_LOCKLESS = "It holds no lock: if nothing works on it any more, run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,9 @@ class SearchStatus:
 
     path: Path
     state: str
-    """done (its table has every trial that was begun) or unfinished, as it holds no lock."""
+    """running, stopped (killed or interrupted) or done (its table has every trial that was begun)."""
+    holder: Holder | None
+    """Who works on it, or did before it stopped."""
     over: int
     """Trials that are over."""
     failed: int
@@ -38,24 +39,24 @@ class SearchStatus:
     def text(self) -> str:
         """A few lines for the terminal."""
         failed = f", {self.failed} of them failed" if self.failed else ""
-        lines = [f"{self.path}", f"state      {self.state}"]
+        lines = [f"{self.path}", f"state      {self.state}{by(self.holder, self.running)}"]
         lines.append(f"trials     {self.over} over{failed}, {len(self.active)} begun")
         if self.best is not None:
             lines.append(f"best       {self.best[1]:.4f} (trial {self.best[0]})")
         lines += _under_way(self.path, self.active)
-        if self.running:
-            lines.append(f"{_LOCKLESS}: trials go on, as many as --trials says.")
+        if self.state == "stopped":
+            lines.append(f"{AGAIN[:-1]}, as many trials as --trials says.")
         return "\n".join(lines)
 
     @property
     def progress(self) -> float | None:
         """How much of it is done: not known before the end, as the number of trials is not."""
-        return None if self.running else 1.0
+        return 1.0 if self.state == "done" else None
 
     @property
     def running(self) -> bool:
-        """Whether there is something to come."""
-        return self.state == "unfinished"
+        """Whether a process works on it now."""
+        return self.state == "running"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class StudyStatus:
     path: Path
     name: str
     state: str
-    """done or unfinished, as it holds no lock."""
+    """running, stopped (killed or interrupted) or done."""
+    holder: Holder | None
+    """Who works on it, or did before it stopped."""
     seeds: int
     tasks: int
     """Networks, or what else is done at a time, for all seeds; 0 where this version knows no such
@@ -77,11 +80,12 @@ class StudyStatus:
     def text(self) -> str:
         """A few lines for the terminal."""
         lines = [f"{self.path}", f"study      {self.name}, seeds: {self.seeds}"]
-        lines += [f"state      {self.state}", f"tasks      {share(self.done, self.tasks)}"]
+        lines.append(f"state      {self.state}{by(self.holder, self.running)}")
+        lines.append(f"tasks      {share(self.done, self.tasks)}")
         lines += _under_way(self.path, self.active)
-        if self.running:
-            lines.append(f"{_LOCKLESS}: aftermap study {self.name} ... -o {self.path}")
-        else:
+        if self.state == "stopped":
+            lines.append(f"{AGAIN[:-1]}: aftermap study {self.name} ... -o {self.path}")
+        if self.state == "done":
             lines.append(f"page       {self.path / PAGE}")
         return "\n".join(lines)
 
@@ -92,8 +96,8 @@ class StudyStatus:
 
     @property
     def running(self) -> bool:
-        """Whether there is something to come."""
-        return self.state == "unfinished"
+        """Whether a process works on it now."""
+        return self.state == "running"
 
 
 def search_status(path: Path) -> SearchStatus | None:
@@ -106,10 +110,11 @@ def search_status(path: Path) -> SearchStatus | None:
     begun = tuple(_trainings(f for f in trials if not (f / "result.json").is_file()))
     table = path / "trials.csv"
     rows = len(table.read_text().splitlines()) - 1 if table.is_file() else 0
-    done = rows >= len(trials) > 0 and not begun
+    state, holder = _state(path, rows >= len(trials) > 0 and not begun)
     return SearchStatus(
         path=path,
-        state="done" if done else "unfinished",
+        state=state,
+        holder=holder,
         over=len(results),
         failed=len(results) - len(scores),
         best=max(scores, key=lambda found: found[1], default=None),
@@ -127,11 +132,9 @@ def study_status(path: Path) -> StudyStatus | None:
     folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
     left = [folder for folder in folders if not (folder / "outcome.json").is_file()]
     done = len(folders) - len(left)
-    whole = (path / PAGE).is_file() and done >= tasks
+    state, holder = _state(path, (path / PAGE).is_file() and done >= tasks)
     places = (place for folder in left for place in (folder, *sorted(folder.glob("*"))))
-    return StudyStatus(
-        path, name, "done" if whole else "unfinished", seeds, tasks, done, tuple(_trainings(places))
-    )
+    return StudyStatus(path, name, state, holder, seeds, tasks, done, tuple(_trainings(places)))
 
 
 def _tasks(name: str, path: Path, seeds: int) -> int:
@@ -142,6 +145,13 @@ def _tasks(name: str, path: Path, seeds: int) -> int:
     with suppress(KeyError, AftermapError):
         return len(STUDIES[name](Asked(path.absolute(), seeds, {}, {})).tasks)
     return 0
+
+
+def _state(path: Path, over: bool) -> tuple[str, Holder | None]:
+    held, holder = held_by(path)
+    if held:
+        return "running", holder
+    return ("done", None) if over else ("stopped", holder)
 
 
 def _trainings(folders: Iterable[Path]) -> list[TrainingStatus]:

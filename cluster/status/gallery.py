@@ -10,7 +10,7 @@ from typing import Any
 from ...models.photos.decode import is_photo
 from ..folder import RunFolder
 from ..gallery.folder import GalleryFolder
-from .lock import Holder, holder_of, is_held
+from .lock import Holder, by, held_by
 from .run import read_record
 from .words import AGAIN, share
 
@@ -34,7 +34,7 @@ class GalleryStatus:
     def text(self) -> str:
         """A few lines for the terminal."""
         about = "" if self.state == "done" else ", unreadable ones among them"
-        lines = [f"{self.path}", f"state      {self.state}{_by(self.holder)}"]
+        lines = [f"{self.path}", f"state      {self.state}{by(self.holder, self.running)}"]
         lines.append(f"scored     {share(self.scored, self.photos)}{about}")
         if self.state == "done":
             lines.append(f"page       {self.path / 'gallery.html'}")
@@ -90,7 +90,7 @@ class ChipsStatus:
     def text(self) -> str:
         """A few lines for the terminal."""
         step = f", {self.step}" if self.step else ""
-        lines = [f"{self.path}", f"state      {self.state}{step}{_by(self.holder)}"]
+        lines = [f"{self.path}", f"state      {self.state}{step}{by(self.holder, self.running)}"]
         lines.append(f"screened   {self.screened} pieces of images")
         return "\n".join([*lines, AGAIN] if self.state == "stopped" else lines)
 
@@ -129,12 +129,8 @@ def chips_status(path: Path) -> ChipsStatus | None:
 
 def _state(folder: RunFolder, record: Mapping[str, Any]) -> tuple[str, Holder | None]:
     """The state of what a folder holds, and who has it or had it last."""
-    holder = holder_of(folder.path)
-    if is_held(folder.path / ".lock", holder):
+    held, holder = held_by(folder.path)
+    if held:
         return "running", holder
     recorded = str(record.get("state"))
     return (recorded, None) if recorded in ("done", "quarantined") else ("stopped", holder)
-
-
-def _by(holder: Holder | None) -> str:
-    return "" if holder is None else f", {holder.text()}"

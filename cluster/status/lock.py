@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...scenes.holding import LOCK, OWNER
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -20,6 +22,8 @@ class Holder:
     since: str
     dashboard: str | None = None
     """Where the cluster that works on it can be watched, while it lives."""
+    work: str = ""
+    """What it does there, as "run" or "training"; earlier versions did not say."""
 
     def text(self) -> str:
         """As told to a person."""
@@ -29,15 +33,29 @@ class Holder:
 def holder_of(path: Path) -> Holder | None:
     """Who has a folder, or had it last, as far as it is said in it."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        owner = json.loads((path / ".owner").read_text())
+        owner = json.loads((path / OWNER).read_text())
         dashboard = owner.get("dashboard")
         return Holder(
             str(owner["host"]),
             int(owner["pid"]),
             str(owner["since"]),
             None if dashboard is None else str(dashboard),
+            str(owner.get("work", "")),
         )
     return None
+
+
+def by(holder: Holder | None, running: bool) -> str:
+    """Who holds a folder, or left it, after its state; empty where nobody is known."""
+    if holder is None:
+        return ""
+    return f", {holder.text()}" if running else f", left by {holder.text()}"
+
+
+def held_by(folder: Path) -> tuple[bool, Holder | None]:
+    """Whether a living process holds a folder, and who that is, or had it last."""
+    holder = holder_of(folder)
+    return is_held(folder / LOCK, holder), holder
 
 
 def is_held(lock: Path, holder: Holder | None) -> bool:

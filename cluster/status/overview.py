@@ -43,7 +43,7 @@ class Work:
     kind: str
     state: str
     running: bool
-    """Whether a process holds it now; a training, search or study that holds no lock is unfinished."""
+    """Whether a process holds it now."""
     progress: float | None
     """0-1; None while it is not known."""
     told: str
@@ -127,7 +127,7 @@ def _changed(place: Path) -> float:
 def _holders(found: Status) -> list[Holder | None]:
     if isinstance(found, RegionStatus):
         return [run.holder for run in found.active if run.running]
-    return [getattr(found, "holder", None)] if found.running else []
+    return [found.holder] if found.running else []
 
 
 def _dashboard(holder: Holder | None) -> str | None:

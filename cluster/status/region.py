@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..regions.folder import OVER, RegionFolder, SceneState
-from .lock import is_held
+from .lock import by, is_held
 from .run import RunStatus, run_status_of
 from .words import clock
 
@@ -37,7 +37,7 @@ class RegionStatus:
         for run in self.active[:20]:
             left = f", {clock(run.seconds_left)} left" if run.seconds_left is not None else ""
             lines.append(
-                f"  {run.path.name}: {run.state}{run.held()}, {run.done}/{run.chunks} chunks{left}"
+                f"  {run.path.name}: {run.state}{by(run.holder, run.running)}, {run.done}/{run.chunks} chunks{left}"
             )
         lines += [f"  {entry}" for entry in self.failed[:20]]
         rest = max(len(self.active) - 20, 0) + max(len(self.failed) - 20, 0)

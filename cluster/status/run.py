@@ -12,7 +12,7 @@ from typing import Any
 
 from ...scenes.store import LAST
 from ..folder import RunFolder
-from .lock import Holder, holder_of, is_held
+from .lock import Holder, by, held_by
 from .training import TrainingStatus, student_status
 from .words import AGAIN, clock, listed, share
 
@@ -46,7 +46,7 @@ class RunStatus:
 
     def text(self) -> str:
         """A few lines for the terminal."""
-        lines = [f"{self.path}", f"state      {self.state}{self.held()}"]
+        lines = [f"{self.path}", f"state      {self.state}{by(self.holder, self.running)}"]
         if self.student is not None:
             lines.append(f"student    {self.student.epochs_told()}")
         lines.append(f"chunks     {share(self.done, self.chunks)}")
@@ -70,12 +70,6 @@ class RunStatus:
         """How much of it is done, 0-1; None while that is not known."""
         return self.done / self.chunks if self.chunks else None
 
-    def held(self) -> str:
-        """Who holds it, or held it last; empty where nobody is known."""
-        if self.holder is None:
-            return ""
-        return f", {self.holder.text()}" if self.running else f", left by {self.holder.text()}"
-
     @property
     def running(self) -> bool:
         """Whether a process works on it now."""
@@ -86,9 +80,8 @@ def run_status_of(path: Path) -> RunStatus | None:
     """How far the run in a folder is; None where there is none."""
     folder = RunFolder(path)
     record = read_record(folder)
-    holder = holder_of(path)
-    held = is_held(path / ".lock", holder)
-    if record is None and not held:
+    held, holder = held_by(path)
+    if record is None and not (held and (holder is None or holder.work in ("run", ""))):
         return None
     record = record or {}
     plan = record.get("plan", {})

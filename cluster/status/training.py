@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..student import LEARNS_FROM, run_folder, student_folder
-from .lock import holder_of, is_held
+from .lock import Holder, by, held_by
 from .words import AGAIN, clock
 
 STATE = "state.safetensors"
@@ -29,22 +31,23 @@ class TrainingStatus:
     idle_s: float | None
     """Seconds since the last epoch was written."""
     state: str
-    """done or unfinished, as a training holds no lock; of the student of a run, which is under that
-    run's lock, done, running or stopped."""
+    """running, stopped (killed or interrupted) or done."""
+    holder: Holder | None
+    """Who trains it, or did before it stopped."""
     run: Path | None = None
     """The run whose before image a student is fitted to."""
 
     def text(self) -> str:
         """A few lines for the terminal."""
-        lines = [f"{self.path}", f"state      {self.state}", f"epochs     {self.epochs_told()}"]
+        state = f"{self.state}{by(self.holder, self.running)}"
+        lines = [f"{self.path}", f"state      {state}", f"epochs     {self.epochs_told()}"]
         if self.run is not None:
             lines.append(f"student    of {self.run}, fitted to its before image")
         if self.idle_s is not None:
             lines.append(f"last epoch {clock(self.idle_s)} ago")
         if self.state == "stopped":
-            lines.append(f"{AGAIN[:-1]}: aftermap assess ... --fit before -o {self.run}")
-        if self.state == "unfinished":
-            lines.append("If nothing trains it any more, run the same command again to go on.")
+            command = f": aftermap assess ... --fit before -o {self.run}"
+            lines.append(AGAIN if self.run is None else AGAIN[:-1] + command)
         return "\n".join(lines)
 
     def epochs_told(self) -> str:
@@ -59,8 +62,8 @@ class TrainingStatus:
 
     @property
     def running(self) -> bool:
-        """Whether it is worked on now; of what holds no lock, whether there are epochs to come."""
-        return self.state in ("running", "unfinished")
+        """Whether a process works on it now."""
+        return self.state == "running"
 
 
 def training_status(folder: Path) -> TrainingStatus | None:
@@ -80,12 +83,13 @@ def training_status(folder: Path) -> TrainingStatus | None:
     except (OSError, ValueError, KeyError):
         return _begun(folder)
     idle = max(time.time() - written, 0)
-    over = "done" if done >= epochs else ""
-    if not str(config.get("data", "")).startswith(LEARNS_FROM):
-        return TrainingStatus(folder, epochs, done, best, idle, over or "unfinished")
-    run = run_folder(folder)
-    state_now = over or ("running" if _held(run) else "stopped")
-    return TrainingStatus(folder, epochs, done, best, idle, state_now, run)
+    held, holder = held_by(folder)
+    over = done >= epochs or _in_vain(config, progress)
+    state_now = "running" if held else "done" if over else "stopped"
+    fitted = str(config.get("data", "")).startswith(LEARNS_FROM)
+    run = run_folder(folder) if fitted else None
+    who = None if state_now == "done" else holder
+    return TrainingStatus(folder, epochs, done, best, idle, state_now, who, run)
 
 
 def student_status(run: Path) -> TrainingStatus | None:
@@ -95,12 +99,16 @@ def student_status(run: Path) -> TrainingStatus | None:
 
 
 def _begun(folder: Path) -> TrainingStatus | None:
-    """The student of a run that lives, in its first epoch."""
+    """A training that lives, in its first epoch."""
+    held, holder = held_by(folder)
+    if not held or holder is None or holder.work != "training":
+        return None
     run = run_folder(folder)
-    if folder.is_dir() and student_folder(run) == folder.absolute() and _held(run):
-        return TrainingStatus(folder, 0, 0, None, None, "running", run)
-    return None
+    fitted = run != folder.absolute() and held_by(run)[0]
+    return TrainingStatus(folder, 0, 0, None, None, "running", holder, run if fitted else None)
 
 
-def _held(run: Path) -> bool:
-    return is_held(run / ".lock", holder_of(run))
+def _in_vain(config: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
+    """Whether a training ended as its score had not risen for as many epochs as it was patient."""
+    patience = config.get("patience")
+    return patience is not None and progress["epoch"] - progress["best_epoch"] >= patience

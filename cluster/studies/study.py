@@ -14,7 +14,8 @@ from distributed import Client
 
 from ...scenes.atomic import write_atomically
 from ...scenes.errors import AftermapError, Refused, UsageError
-from ..client import connected
+from ...scenes.holding import holding, watched
+from ..client import connected, dashboard
 from ..experiment import begin, check_folder, plain, seen_by_all
 from ..futures import Failure, run_bounded
 from ..progress import RunProgress
@@ -79,13 +80,15 @@ def study(
     if not all(task.kept.is_file() for task in paper.tasks):
         paper.check()
     facts["seeds"] = seeds
-    with connected(cluster, workers, memory) as client:
-        begin(path, facts_file, facts)
-        outcomes = _carried_out(client, paper.tasks, quiet)
-    done = paper.studied(path, facts, outcomes)
-    write_atomically(path / facts_file, json.dumps(facts | done.to_dict(), indent=1).encode())
-    write_atomically(path / page_file, done.page().encode())
-    return done
+    with holding(path, "study"):
+        with connected(cluster, workers, memory) as client:
+            begin(path, facts_file, facts)
+            watched(path, dashboard(client))
+            outcomes = _carried_out(client, paper.tasks, quiet)
+        done = paper.studied(path, facts, outcomes)
+        write_atomically(path / facts_file, json.dumps(facts | done.to_dict(), indent=1).encode())
+        write_atomically(path / page_file, done.page().encode())
+        return done
 
 
 def carry_out(task: Task) -> tuple[Path, dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from aftermap.cluster.folder import RunFolder
 from aftermap.cluster.regions.folder import RegionFolder, SceneState
 from aftermap.cluster.status.overview import MOST_FOLDERS, overview
+from aftermap.scenes.holding import watched
 
 
 def _run(path: Path, state: str, at: int, chunks: int = 4) -> None:
@@ -47,7 +48,7 @@ def test_what_runs_comes_first_with_its_dashboard(tmp_path: Path) -> None:
     _run(tmp_path / "live", "running", 1_000)
     folder = RunFolder(tmp_path / "live")
     with folder.locked():
-        folder.watched("http://127.0.0.1:8787/status")
+        watched(folder.path, "http://127.0.0.1:8787/status")
         first, second = overview([tmp_path])
         assert (first.name, first.running, second.running) == ("live", True, False)
         assert first.dashboard == "http://127.0.0.1:8787/status"

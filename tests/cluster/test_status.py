@@ -17,7 +17,9 @@ from aftermap.cluster.regions.folder import RegionFolder, SceneState
 from aftermap.cluster.status import RegionStatus, RunStatus, TrainingStatus, clock, status
 from aftermap.models.recipes import TrainConfig
 from aftermap.models.state import NAME, Progress, save_state
+from aftermap.models.training import train
 from aftermap.scenes.errors import Refused
+from holders import holder
 from rasters import texture, write_raster
 from slow_run import begin, wait_for_chunks
 from typer.testing import CliRunner
@@ -173,8 +175,33 @@ def test_a_training_tells_its_epochs(tmp_path: Path) -> None:
     save_state(config, network, optimizer, {}, Progress(epoch=3, best=0.25, best_epoch=2))
     found = status(tmp_path)
     assert isinstance(found, TrainingStatus)
-    assert (found.done, found.epochs, found.running) == (3, 12, True)
+    assert (found.done, found.epochs, found.state) == (3, 12, "stopped")
     assert "epochs     3 of 12, best score 0.2500" in found.text()
+    assert "Run the same command again" in found.text()
+    save_state(config, network, optimizer, {}, Progress(epoch=12, best=0.25, best_epoch=2))
+    assert status(tmp_path).state == "done"
+    patient = TrainConfig(out=str(tmp_path), epochs=12, patience=5)
+    for epoch, state in ((6, "stopped"), (7, "done")):
+        save_state(patient, network, optimizer, {}, Progress(epoch=epoch, best_epoch=2))
+        assert status(tmp_path).state == state
+
+
+def test_a_training_is_told_from_its_first_epoch_on_and_kept_from_another(tmp_path: Path) -> None:
+    out = tmp_path / "trained"
+    config = TrainConfig(out=str(out), epochs=12)
+    with holder(out, "training") as process:
+        found = status(out)
+        assert isinstance(found, TrainingStatus)
+        assert (found.running, found.epochs) == (True, 0)
+        assert f"running, process {process.pid} on" in found.text()
+        network = torch.nn.Linear(1, 1)
+        save_state(config, network, torch.optim.AdamW(network.parameters()), {}, Progress(epoch=3))
+        assert (status(out).running, status(out).progress) == (True, 0.25)
+        with pytest.raises(Refused, match="in use by another training"):
+            train(config, fresh=True)
+    killed = status(out)
+    assert (killed.state, killed.progress) == ("stopped", 0.25)
+    assert f"stopped, left by process {process.pid}" in killed.text()
 
 
 def test_where_there_is_no_run_it_says_so(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from aftermap.models.recipes import TrainConfig
 from aftermap.models.state import Progress, save_state
 from aftermap.scenes.errors import Refused
 from chips_made import square, write_chips
+from holders import holder
 from PIL import Image
 from rasters import texture
 from scored import scored
@@ -123,10 +124,14 @@ def test_a_search(tmp_path: Path) -> None:
     before = snapshot(out)
     stopped = status(out)
     assert isinstance(stopped, SearchStatus)
-    assert (stopped.state, stopped.running, stopped.over) == ("unfinished", True, 2)
+    assert (stopped.state, stopped.running, stopped.over) == ("stopped", False, 2)
     assert "trials/0003: 4 of 10" in stopped.text()
-    assert "run the same command again" in stopped.text()
+    assert "Run the same command again" in stopped.text()
     assert snapshot(out) == before
+    with holder(out, "search"):
+        assert status(out).state == "running"
+        with pytest.raises(Refused, match="in use by another search"):
+            tune(shared, out, trials=3, cluster="threads", workers=1)
     failed = json.loads((out / "trials" / "0001" / "result.json").read_text()) | {"score": None}
     (out / "trials" / "0001" / "result.json").write_text(json.dumps(failed))
     assert "2 over, 1 of them failed" in status(out).text()
@@ -145,13 +150,13 @@ def test_a_study(name: str, tmp_path: Path) -> None:
         task.kept.write_text("{}")
     found = status(out)
     assert isinstance(found, StudyStatus)
-    assert (found.name, found.state, found.seeds) == (name, "unfinished", 2)
+    assert (found.name, found.state, found.seeds) == (name, "stopped", 2)
     assert (found.tasks, found.done) == (len(tasks), len(tasks) - 1)
     assert f"tasks      {len(tasks) - 1} of {len(tasks)}" in found.text()
     assert "/network: 3 of 12" in found.text()
     assert f"aftermap study {name} ..." in found.text()
     tasks[-1].kept.write_text("{}")
-    assert status(out).running, "its page is written last"
+    assert status(out).state == "stopped", "its page is written last"
     (out / FILES[1]).write_text("<!doctype html>")
     done = status(out)
     assert isinstance(done, StudyStatus)

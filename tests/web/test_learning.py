@@ -77,6 +77,15 @@ def test_learning_is_a_job_of_its_own(server: Site) -> None:
     assert (begun.json()["kind"], begun.json()["by"]) == ("learn", "reviewer")
     again = reviewer.post("/learn", json={"label_set": "damage"})
     assert (again.status_code, again.json()["code"]) == (409, 409)
+    stopped = reviewer.post(f"/jobs/{begun.json()['id']}/stop").json()
+    assert stopped["state"] == "stopped"
+    assert stopped["told"].startswith("stopped by reviewer; it was at: ")
+    over = reviewer.post(f"/jobs/{begun.json()['id']}/stop")
+    assert (over.status_code, over.json()["error"].partition(":")[0]) == (
+        400,
+        f"Job {stopped['id']} is over",
+    )
+    begun = reviewer.post("/learn", json={"label_set": "damage"})
     address = f"/jobs/{begun.json()['id']}"
     until = time.monotonic() + 90
     while (job := reviewer.get(address).json())["state"] == "running" and time.monotonic() < until:

@@ -102,6 +102,18 @@ def job(visitor: Viewer, number: Number, catalog: TheCatalog) -> dict[str, Any]:
         return _job(session, row(session, Job, number, "job"))
 
 
+@router.post("/jobs/{number}/stop")
+def stop(visitor: Reviewer, number: Number, catalog: TheCatalog) -> dict[str, Any]:
+    """End a running job of the server's machine; what it had finished stays."""
+    from ...cluster.learn.jobs import stop as stop_job
+
+    with catalog.reading() as session:
+        row(session, Job, number, "job")
+    stop_job(catalog, number, visitor.user)
+    with catalog.reading() as session:
+        return _job(session, row(session, Job, number, "job"))
+
+
 @router.get("/works")
 def works(visitor: Viewer, request: Request) -> list[dict[str, Any]]:
     """Runs, regions and trainings in the folders that the server watches: first those that run."""

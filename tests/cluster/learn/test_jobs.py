@@ -13,19 +13,35 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
-from aftermap.cluster.catalog.tables import Job, now
-from aftermap.cluster.learn.jobs import LEARN, Running, begin, belongs, finish, jobs, reported
+from aftermap.cluster.catalog.tables import Entry, Job, now
+from aftermap.cluster.learn.jobs import (
+    LEARN,
+    Running,
+    begin,
+    belongs,
+    finish,
+    jobs,
+    reported,
+    stop,
+)
 from aftermap.cluster.learn.start import start_learning
 from aftermap.scenes.errors import Refused
 from learn_town import Town
 from sqlalchemy import select
 
+_SLEEPS = "import signal, time; {}; print(flush=True); time.sleep(60)"
+
 
 @contextmanager
-def _process() -> Iterator[subprocess.Popen[bytes]]:
+def _process(first: str = "pass") -> Iterator[subprocess.Popen[bytes]]:
     """Something that sleeps; its parent, the test, does not wait for it, as a server does not."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLEEPS.format(first)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
     try:
         yield process
     finally:
@@ -156,6 +172,53 @@ def test_of_several_who_begin_at_once_one_does(town: Town) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(attempt, range(8))) == 1
+
+
+@pytest.mark.parametrize("first", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"])
+def test_a_job_is_stopped_even_where_its_process_does_not_listen(town: Town, first: str) -> None:
+    ana = town.user("ana")
+    with _process(first) as process:
+        job = begin(town.catalog, LEARN, "ana").id
+        assert belongs(town.catalog, job, process.pid)
+        stop(town.catalog, job, ana, patience=0.2)
+        process.wait(10)
+        assert not psutil.pid_exists(process.pid)
+    assert _state(town) == ("stopped", "stopped by ana; it was at: begins")
+    assert jobs(town.catalog)[0].ended_at is not None
+    with town.catalog.reading() as session:
+        told = session.scalars(select(Entry).where(Entry.action == "stop")).one()
+    assert (told.user_id, told.subject) == (ana.id, f"job {job}")
+    assert told.details == {"kind": LEARN, "was_at": "begins"}
+    with pytest.raises(Refused, match=rf"Job {job} is over: stopped by ana"):
+        stop(town.catalog, job, ana)
+    begin(town.catalog, LEARN, "ana")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"host": "another"}, "runs on another: stop it there"),
+        ({"pid": None}, "only begins"),
+        ({"state": "done", "told": "all well"}, "is over: all well"),
+        ({"began_at": now() - timedelta(minutes=5)}, "its process is gone"),
+    ],
+)
+def test_only_the_process_that_a_job_is_is_ended(
+    plain: Town, values: dict[str, object], words: str
+) -> None:
+    ana = plain.user("ana")
+    with _process() as process:
+        job = begin(plain.catalog, LEARN, "ana").id
+        belongs(plain.catalog, job, process.pid)
+        with plain.catalog.writing() as session:
+            row = session.get_one(Job, job)
+            for name, value in values.items():
+                setattr(row, name, value)
+        with pytest.raises(Refused, match=words):
+            stop(plain.catalog, job, ana, patience=0.2)
+        assert process.poll() is None
+    with plain.catalog.reading() as session:
+        assert session.scalars(select(Entry).where(Entry.action == "stop")).all() == []
 
 
 def test_how_a_job_ends_is_told(plain: Town) -> None:

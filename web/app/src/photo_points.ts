@@ -1,6 +1,8 @@
-/** Photos as points on the raster that their cameras stood in; one that is clicked is opened. */
+/** Photos as points where their cameras stood, on a raster or a map of their own; a click opens one. */
 
 import Feature from "ol/Feature";
+import type OlMap from "ol/Map";
+import type { Coordinate } from "ol/coordinate";
 import Point from "ol/geom/Point";
 import VectorLayer from "ol/layer/Vector";
 import type { Pixel } from "ol/pixel";
@@ -12,59 +14,81 @@ import Style from "ol/style/Style";
 import Text from "ol/style/Text";
 import { get } from "./api";
 import type { PhotoPoint } from "./contract";
-import type { Picture } from "./picture";
 
 /** Screen pixels around a point that still are the point. */
 const REACH = 6;
 
-/** Names make room for one another; points stay. */
-const POINT = new CircleStyle({
-  radius: 7,
-  fill: new Fill({ color: "#0b62c4" }),
-  stroke: new Stroke({ color: "#fff", width: 2 }),
-  declutterMode: "none",
-});
+/** Of a photo with tags, and of one without. */
+export const TAGGED = "#0b62c4";
+export const UNTAGGED = "#e69f00";
+
+export interface Standing {
+  id: number;
+  name: string;
+  /** In the map's coordinates. */
+  at: Coordinate;
+  colour?: string;
+}
 
 export class PhotoPoints {
   readonly layer: VectorLayer;
-  private readonly source = new VectorSource();
+  private readonly source = new VectorSource({ wrapX: false });
   private scene = -1;
 
   constructor() {
     this.layer = new VectorLayer({
       source: this.source,
-      style: (feature) => look((feature.get("photo") as PhotoPoint).name),
+      style: (feature) => look(feature.get("photo") as Standing),
       declutter: true,
     });
   }
 
-  /** Shows those of a scene; of no scene none. */
+  /** Shows those that stood in a scene, in its pixels; of no scene none. */
   async load(scene: number | undefined): Promise<void> {
     this.scene = scene ?? -1;
-    this.source.clear(true);
+    this.show([]);
     if (scene === undefined) return;
     const points = await get<PhotoPoint[]>(`/scenes/${scene}/photos`);
-    if (this.scene !== scene) return;
+    if (this.scene === scene) this.show(points.map((one) => ({ ...one, at: [one.x, -one.y] })));
+  }
+
+  show(photos: Standing[]): void {
+    this.source.clear(true);
     this.source.addFeatures(
-      points.map((photo) => new Feature({ geometry: new Point([photo.x, -photo.y]), photo })),
+      photos.map((photo) => new Feature({ geometry: new Point(photo.at), photo })),
     );
   }
 
+  /** The photo at a place of the screen. */
+  under(map: OlMap, pixel: Pixel): Standing | undefined {
+    return map.forEachFeatureAtPixel(pixel, (feature) => feature.get("photo") as Standing, {
+      layerFilter: (layer) => layer === this.layer,
+      hitTolerance: REACH,
+    });
+  }
+
   /** Opens the photo at a place of the screen, on the Tag page; whether there is one. */
-  pick(picture: Picture, pixel: Pixel): boolean {
-    const found = picture.map.forEachFeatureAtPixel(
-      pixel,
-      (feature) => feature.get("photo") as PhotoPoint,
-      { layerFilter: (layer) => layer === this.layer, hitTolerance: REACH },
-    );
-    if (found) location.hash = `#/tag?scene=${found.id}`;
+  pick(map: OlMap, pixel: Pixel): boolean {
+    const found = this.under(map, pixel);
+    if (found) location.hash = addressOf(found);
     return found !== undefined;
   }
 }
 
-function look(name: string): Style {
+/** Of a photo on the Tag page. */
+export function addressOf({ id }: { id: number }): string {
+  return `#/tag?scene=${id}`;
+}
+
+/** Names make room for one another; points stay. */
+function look({ name, colour = TAGGED }: Standing): Style {
   return new Style({
-    image: POINT,
+    image: new CircleStyle({
+      radius: 7,
+      fill: new Fill({ color: colour }),
+      stroke: new Stroke({ color: "#fff", width: 2 }),
+      declutterMode: "none",
+    }),
     text: new Text({
       text: name,
       offsetY: -16,

@@ -47,19 +47,9 @@ export class Picture {
   constructor(overlays: VectorLayer[]) {
     const target = make("div", "picture");
     this.element.append(target);
+    this.map = plainMap(target);
     const whole = new ZoomToExtent({ label: make("i", "whole"), tipLabel: "Show everything (0)" });
-    const zoomOptions = { zoomInTipLabel: "Closer (+)", zoomOutTipLabel: "Further away (-)" };
-    this.map = new OlMap({
-      target,
-      moveTolerance: 4,
-      controls: defaultControls({ attribution: false, rotate: false, zoomOptions }).extend([whole]),
-      interactions: defaultInteractions({
-        altShiftDragRotate: false,
-        pinchRotate: false,
-        doubleClickZoom: false,
-        keyboard: false,
-      }),
-    });
+    this.map.addControl(whole);
     this.swipe = new Swipe(this.map, this.element);
     overlays.forEach((layer, place) => {
       layer.setZIndex(place + 1);
@@ -127,14 +117,11 @@ export class Picture {
   }
 
   keys(): Key[] {
-    const zoom = (by: number) => (): void => this.map.getView().adjustZoom(by);
     return [
       key("B", "Before or after", () => this.swipe.toggle()),
       key(",", "Swipe line to the left", () => this.swipe.shift(-1)),
       key(".", "Swipe line to the right", () => this.swipe.shift(1)),
-      key("+", "Closer", zoom(0.5), "+", "="),
-      key("-", "Further away", zoom(-0.5)),
-      key("0", "Show everything", () => this.fit()),
+      ...zoomKeys(this.map, () => this.fit()),
     ];
   }
 
@@ -156,6 +143,31 @@ export class Picture {
     });
     return source;
   }
+}
+
+/** A map that is never turned, and whose keys are the page's. */
+export function plainMap(target: HTMLElement): OlMap {
+  const zoomOptions = { zoomInTipLabel: "Closer (+)", zoomOutTipLabel: "Further away (-)" };
+  return new OlMap({
+    target,
+    moveTolerance: 4,
+    controls: defaultControls({ attribution: false, rotate: false, zoomOptions }),
+    interactions: defaultInteractions({
+      altShiftDragRotate: false,
+      pinchRotate: false,
+      doubleClickZoom: false,
+      keyboard: false,
+    }),
+  });
+}
+
+export function zoomKeys(map: OlMap, fit: () => void): Key[] {
+  const zoom = (by: number) => (): void => map.getView().adjustZoom(by);
+  return [
+    key("+", "Closer", zoom(0.5), "+", "="),
+    key("-", "Further away", zoom(-0.5)),
+    key("0", "Show everything", fit),
+  ];
 }
 
 export function extentOf([row, col, side]: Place): Extent {

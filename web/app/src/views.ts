@@ -2,6 +2,7 @@
 
 import type { Key } from "./keys";
 import { button, make } from "./page";
+import type { Page } from "./shell";
 
 export interface View {
   element: HTMLElement;
@@ -42,4 +43,24 @@ export class Views {
     this.inside.replaceChildren(view.element);
     view.open();
   }
+}
+
+/** A view that is made when it is opened, and given up when it is closed. */
+export function madeAnew(open: () => Page): View {
+  const element = make("div");
+  let page: Page | null = null;
+  return {
+    element,
+    get keys() {
+      return page?.keys ?? [];
+    },
+    open: () => {
+      page = open();
+      element.replaceChildren(page.element);
+    },
+    close: () => {
+      page?.close();
+      page = null;
+    },
+  };
 }

@@ -1,7 +1,7 @@
 /** The page where a run's buildings are reviewed. */
 
 import { get, link } from "../api";
-import type { Building, Code, Run, Verdict } from "../contract";
+import type { Building, Code, Run, Scene, Verdict } from "../contract";
 import { type Key, key } from "../keys";
 import { tell, warn } from "../messages";
 import { newId } from "../outbox";
@@ -9,10 +9,12 @@ import { button, choice, counted, field, make } from "../page";
 import { Picture, toGeometry } from "../picture";
 import { PhotoPoints } from "../photo_points";
 import type { Desk, Page } from "../shell";
+import { type View, Views, madeAnew } from "../views";
 import { Buildings } from "./buildings";
 import { Card, LEVELS } from "./card";
 import { CountTable } from "./counts";
 import { buildingFilters } from "./filters";
+import { PhotoMap, isPlaced } from "./photo_map";
 
 /** Width of the card with its margins, px. */
 const CARD = 354;
@@ -24,33 +26,47 @@ const FORMATS: [string, string][] = [
 ];
 
 export function mapPage(desk: Desk, query: URLSearchParams): Page {
-  const element = make("div", "reviewing");
-  let inside: Reviewing | null = null;
+  const element = make("div", "mapping");
+  let views: Views | null = null;
   let closed = false;
   const start = async (): Promise<void> => {
-    const [runs, legend] = await Promise.all([get<Run[]>("/runs"), get<Code[]>("/legend")]);
+    const [runs, legend, scenes] = await Promise.all([
+      get<Run[]>("/runs"),
+      get<Code[]>("/legend"),
+      get<Scene[]>("/scenes"),
+    ]);
     if (closed) return;
-    if (!runs.length) {
+    desk.scenes = scenes;
+    const wanted = runs.find(({ id }) => String(id) === query.get("run")) ?? runs[0];
+    const photos = scenes.filter(isPlaced);
+    const review = madeAnew(() => new Reviewing(desk, runs, legend, wanted!));
+    const plain = madeAnew(() => new PhotoMap(photos));
+    if (!wanted && !photos.length) {
       element.append(make("p", "nothing", "No runs yet. `aftermap catalog add RUN` adds one."));
       return;
     }
-    inside = new Reviewing(desk, runs, legend, element);
-    inside.open(runs.find(({ id }) => String(id) === query.get("run")) ?? runs[0]!);
+    const shown: [string, View][] = [];
+    if (wanted) shown.push(["Runs", review]);
+    if (photos.length) shown.push(["Photos", plain]);
+    views = new Views(shown, query.get("part") === "photos" && photos.length ? plain : shown[0]![1]);
+    if (shown.length > 1) element.append(views.buttons);
+    element.append(views.inside);
   };
   start().catch(warn);
   return {
     element,
     get keys() {
-      return inside?.keys ?? [];
+      return views?.keys ?? [];
     },
     close: () => {
       closed = true;
-      inside?.close();
+      views?.close();
     },
   };
 }
 
-class Reviewing {
+class Reviewing implements Page {
+  readonly element = make("div", "reviewing");
   private readonly buildings: Buildings;
   private readonly photos = new PhotoPoints();
   private readonly picture: Picture;
@@ -71,7 +87,7 @@ class Reviewing {
     private readonly desk: Desk,
     runs: Run[],
     legend: Code[],
-    element: HTMLElement,
+    first: Run,
   ) {
     const told = (count: number, more: boolean): void => {
       const shown = `${counted(count, "building")} in sight`;
@@ -82,7 +98,7 @@ class Reviewing {
     this.picture = new Picture([layer, chosenLayer, this.photos.layer]);
     this.buildings.listen(this.picture);
     this.picture.map.on("singleclick", ({ pixel }) => {
-      if (this.photos.pick(this.picture, pixel)) return;
+      if (this.photos.pick(this.picture.map, pixel)) return;
       this.choose(this.buildings.under(this.picture, pixel));
     });
     const acts = {
@@ -124,7 +140,9 @@ class Reviewing {
     this.picture.element.append(this.card.element);
     this.picture.covered = CARD;
     this.count.setAttribute("aria-live", "polite");
-    element.append(this.picture.element, panel);
+    this.element.append(this.picture.element, panel);
+    // A map is as large as its place in the page.
+    queueMicrotask(() => this.open(first));
   }
 
   get keys(): Key[] {
@@ -141,7 +159,7 @@ class Reviewing {
     ];
   }
 
-  open(run: Run): void {
+  private open(run: Run): void {
     this.run = run;
     this.pick.value = String(run.id);
     this.last = "";

@@ -32,7 +32,7 @@ export function progressPage(desk: Desk): Page {
 class Progress implements Page {
   readonly element = make("div", "progressing");
   readonly keys = [];
-  private readonly jobs = new JobList();
+  private readonly jobs: JobList;
   private readonly works = new WorkList();
   private readonly curve = new Curve();
   private readonly models = make("section", "models");
@@ -48,6 +48,7 @@ class Progress implements Page {
 
   constructor(private readonly desk: Desk) {
     this.set = desk.labelSets[0]?.id;
+    this.jobs = new JobList(desk.may("reviewer"), () => void this.poll());
     this.start = button("Learn from the tags", () => void this.learn(), "main");
     this.start.disabled = !desk.may("reviewer");
     this.element.append(this.works.element, this.learning(), this.jobs.element);

@@ -19,7 +19,10 @@ const MOST = 2_000;
 export class Marks {
   readonly layer: VectorLayer;
   private readonly source = new VectorSource();
+  /** Of all scenes that were looked at. */
   private readonly tags = new Map<string, Tag>();
+  /** By scene, when its tags came, or come, for the first time. */
+  private readonly first = new Map<number, Promise<void>>();
   /** Put since the last loading began: the server's answer may not hold them yet. */
   private fresh: Tag[] = [];
   private readonly looks = new Map<string, Style[]>();
@@ -35,13 +38,31 @@ export class Marks {
     });
   }
 
-  /** The newest tags of a scene. */
-  async load(scene: number): Promise<void> {
+  /** Draws the tags of a scene, and asks for the newest. */
+  show(scene: number): Promise<void> {
     this.scene = scene;
-    this.fresh = [];
+    this.draw();
+    return this.load(scene);
+  }
+
+  /** Waits until the tags of a scene are known; asks again where they did not come. */
+  ready(scene: number): Promise<void> {
+    return this.first.get(scene) ?? this.load(scene);
+  }
+
+  private load(scene: number): Promise<void> {
+    const coming = this.fetch(scene);
+    if (!this.first.has(scene)) {
+      this.first.set(scene, coming);
+      coming.catch(() => this.first.delete(scene));
+    }
+    return coming;
+  }
+
+  private async fetch(scene: number): Promise<void> {
+    this.fresh = this.fresh.filter((tag) => tag.scene !== scene);
     const { tags } = await get<{ tags: Tag[] }>("/tags", { scene, limit: MOST });
-    if (this.scene !== scene) return;
-    this.tags.clear();
+    for (const tag of this.tags.values()) if (tag.scene === scene) this.tags.delete(tag.id);
     for (const tag of tags) this.tags.set(tag.id, tag);
     for (const entry of this.outbox.entries()) {
       if (entry.kind === "tag" && !entry.refused) this.apply(entry.shown);
@@ -57,10 +78,11 @@ export class Marks {
     this.draw();
   }
 
-  /** The user's own tag of a square by a label set, whichever version it was. */
-  own(place: Place, set: string): Tag | undefined {
+  /** The user's own tag of a scene's square by a label set, whichever version it was. */
+  own(scene: number, place: Place, set: string): Tag | undefined {
     const ids = this.versions.filter(({ name }) => name === set).map(({ id }) => id);
-    const same = (tag: Tag): boolean => String(tag.square) === String(place);
+    const same = (tag: Tag): boolean =>
+      tag.scene === scene && String(tag.square) === String(place);
     return [...this.tags.values()].find(
       (tag) => tag.mine && ids.includes(tag.label_set) && same(tag),
     );
@@ -68,13 +90,14 @@ export class Marks {
 
   private apply(tag: Tag): void {
     if (tag.replaces) this.tags.delete(tag.replaces);
-    if (tag.scene === this.scene && tag.label !== null) this.tags.set(tag.id, tag);
+    if (tag.label !== null) this.tags.set(tag.id, tag);
   }
 
   private draw(): void {
     this.source.clear(true);
+    const shown = [...this.tags.values()].filter(({ scene }) => scene === this.scene);
     this.source.addFeatures(
-      [...this.tags.values()].map((tag) => {
+      shown.map((tag) => {
         const geometry = tag.square
           ? fromExtent(extentOf(tag.square))
           : tag.polygon && toGeometry(tag.polygon);

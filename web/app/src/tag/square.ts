@@ -1,12 +1,12 @@
 /** The square that is tagged next: under the pointer, until a click or a key holds it. */
 
 import Feature from "ol/Feature";
+import type { Coordinate } from "ol/coordinate";
 import { fromExtent } from "ol/geom/Polygon";
 import VectorLayer from "ol/layer/Vector";
 import VectorSource from "ol/source/Vector";
 import Stroke from "ol/style/Stroke";
 import Style from "ol/style/Style";
-import type MapBrowserEvent from "ol/MapBrowserEvent";
 import type { Place, Scene } from "../contract";
 import { type Key, key } from "../keys";
 import { type Picture, extentOf } from "../picture";
@@ -51,12 +51,14 @@ export class Square {
   listen(picture: Picture): void {
     picture.map.on("pointermove", (event) => {
       const mouse = (event.originalEvent as PointerEvent).pointerType === "mouse";
-      if (mouse && !event.dragging && !this.held) this.around(event);
+      if (mouse && !event.dragging && !this.held) this.around(event.coordinate);
     });
-    picture.map.on("click", (event) => {
-      this.held = true;
-      this.around(event);
-    });
+  }
+
+  /** Holds it around a place. */
+  click(place: Coordinate): void {
+    this.held = true;
+    this.around(place);
   }
 
   /** Begins in the middle of a scene. */
@@ -116,8 +118,7 @@ export class Square {
     this.layer.changed();
   }
 
-  private around(event: MapBrowserEvent): void {
-    const [x = 0, y = 0] = event.coordinate;
+  private around([x = 0, y = 0]: Coordinate): void {
     const side = this.fitting();
     this.move(-y - side / 2, x - side / 2);
   }

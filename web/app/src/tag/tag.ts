@@ -12,7 +12,7 @@ import type { Desk, Page } from "../shell";
 import { LabelBar, titleOf } from "./label_bar";
 import { Marks } from "./marks";
 import { Outline } from "./outline";
-import { correctTag, putTag, where } from "./put";
+import { type Said, correctTag, putTag, where } from "./put";
 import { SceneList } from "./scene_list";
 import { Square } from "./square";
 import { Suggestions } from "./suggestions";
@@ -61,8 +61,8 @@ class Tagging implements Page {
     const { marks, photos, square, outline } = this;
     this.picture = new Picture([marks.layer, photos.layer, square.layer, outline.layer]);
     square.listen(this.picture);
-    this.picture.map.on("singleclick", ({ pixel }) => {
-      if (!outline.active) photos.pick(this.picture, pixel);
+    this.picture.map.on("click", ({ pixel, coordinate }) => {
+      if (!outline.active && !photos.pick(this.picture.map, pixel)) square.click(coordinate);
     });
     this.list = new SceneList((scene) => {
       this.following = false;
@@ -159,12 +159,12 @@ class Tagging implements Page {
     }
     this.picture.show(scene);
     this.square.enter(scene);
-    this.marks.load(scene.id).catch(warn);
+    this.marks.show(scene.id).catch(warn);
     this.photos.load(scene.id).catch(warn);
   }
 
   private reload(): void {
-    if (this.scene) this.marks.load(this.scene.id).catch(warn);
+    if (this.scene) this.marks.show(this.scene.id).catch(warn);
   }
 
   private go(place: Place): void {
@@ -186,15 +186,23 @@ class Tagging implements Page {
       return;
     }
     const square = this.square.place;
-    const before = this.marks.own(square, labels.chosen.name);
-    if (before?.label !== label.name || before.label_set !== labels.chosen.id) {
-      const tag = before
-        ? correctTag(desk.outbox, user, before, label.name, labels.chosen.id)
-        : putTag(desk.outbox, user, { ...said, square });
-      this.keep(tag, before);
-    }
+    const failed = ({ message }: Error): void => warn(`Not tagged as ${label.title}: ${message}`);
+    this.putSquare({ ...said, square }, labels.chosen.name).catch(failed);
     if (this.following) void this.suggest();
     else this.step();
+  }
+
+  /** Once the scene's tags are there: one of them may be the user's own of the same square. */
+  private async putSquare(said: Said & { square: Place }, set: string): Promise<void> {
+    const { desk, marks } = this;
+    await marks.ready(said.scene.id);
+    const user = desk.session.user.name;
+    const before = marks.own(said.scene.id, said.square, set);
+    if (before?.label === said.label && before.label_set === said.labelSet) return;
+    const tag = before
+      ? correctTag(desk.outbox, user, before, said.label, said.labelSet)
+      : putTag(desk.outbox, user, said);
+    this.keep(tag, before);
   }
 
   private keep(tag: Tag, before?: Tag): void {
@@ -259,6 +267,8 @@ class Tagging implements Page {
 
   private async undo(): Promise<void> {
     const user = this.desk.session.user.name;
+    // The last tag may wait for those of its scene.
+    if (this.scene) await this.marks.ready(this.scene.id).catch(warn);
     const last = this.done.pop() ?? (await this.latest(user));
     if (!last) return tell("There is no tag of yours to take back.");
     const { tag, before } = last;
