@@ -57,7 +57,8 @@ def fine_tune(
     share = float(damaged[learnt].mean())
     if share in (0.0, 1.0):
         raise Refused(f"All of the {len(learnt)} squares are of one kind. Tag some of the other.")
-    weight = torch.tensor([0.5 / (1 - share), 0.5 / share])
+    device = network.head.weight.device
+    weight = torch.tensor([0.5 / (1 - share), 0.5 / share], device=device)
     network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), tuning.rate, weight_decay=tuning.decay)
     batches = -(-len(learnt) // tuning.batch)
@@ -69,8 +70,10 @@ def fine_tune(
         order = np.random.default_rng((tuning.seed, epoch)).permutation(learnt)
         some = order[place * tuning.batch : (place + 1) * tuning.batch]
         squares = [changed(pictures.image(i), (tuning.seed, epoch, i)) for i in some.tolist()]
-        image = normalised(torch.from_numpy(np.stack(squares)), network.mean, network.std)
-        target = torch.from_numpy(damaged[some].astype(np.int64))
+        image = normalised(
+            torch.from_numpy(np.stack(squares)).to(device), network.mean, network.std
+        )
+        target = torch.from_numpy(damaged[some].astype(np.int64)).to(device)
         loss = functional.cross_entropy(network(image), target, weight, reduction="sum")
         optimizer.zero_grad()
         (loss / len(some)).backward()

@@ -169,6 +169,7 @@ DEEP_DISASTER: dict[str, Any] = {
     "batch": 64,
     "lr": 2e-4,
     "backbones": ("vgg16", "vgg19"),
+    "tuning_epochs": 30,
     "backbone_side": 224,
 }
 """Paper 000 and its published code."""
@@ -180,6 +181,7 @@ DEEP_DISASTER_SMALL: dict[str, Any] = {
     "epochs": 15,
     "batch": 16,
     "lr": 2e-3,
+    "tuning_epochs": 3,
     "backbone_side": 64,
 }
 """What makes its study small enough for two cores."""

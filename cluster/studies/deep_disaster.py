@@ -20,18 +20,17 @@ from ...models.adversarial_course import tensor
 from ...models.adversarial_recipe import AdversarialConfig, Images
 from ...models.checkpoint import load
 from ...models.deep_disaster import DeepDisaster
-from ...models.heads import Head, LinearHead, Logistic
 from ...models.loop import silence
 from ...models.photos.photoset import Photo, PhotoSet
 from ...models.photos.twins import near_duplicates
 from ...models.presets import DEEP_DISASTER, DEEP_DISASTER_SMALL
 from ...models.recipes import SYNTHETIC
-from ...models.roc import auc
 from ...scenes.atomic import write_atomically
 from ...scenes.errors import Refused
-from .backbone import backbone_of, features_of
-from .deep_disaster_picture import draw_map, draw_worst
+from .backbone import backbone_of
+from .deep_disaster_picture import draw_worst
 from .deep_disaster_settings import GENERIC, PARTS, DeepDisasterConfig
+from .deep_disaster_supervised import areas_of, supervised
 from .deep_disaster_table import VARIANTS, Areas, DeepDisasterStudied, SeedOutcome, Sifted
 from .paper import Asked, Task
 from .photo_settings import foreign, renamed
@@ -115,13 +114,13 @@ class Trainings(Task):
                 out = self.folder / f"{variant}-{photos.towns.index(event)}"
                 asked = config.student(variant, out, self.seed, teacher)
                 found = self._student(asked, photos, event, known)
-                areas[variant][event] = _areas(photos, found)
+                areas[variant][event] = areas_of(photos, found)
                 if variant == "paper":
                     own = photos.town(event).part("test")
                     scores[event] = {"scores": found[event].tolist(), "labels": own.labels.tolist()}
-        supervised = self._supervised()
+        baselines = supervised(config, self.folder, self.seed)
         write_atomically(self.folder / "worst.png", draw_worst(photos, scores))
-        return asdict(SeedOutcome(self.seed, areas, supervised, scores))
+        return asdict(SeedOutcome(self.seed, areas, baselines, scores))
 
     def _student(
         self,
@@ -142,44 +141,6 @@ class Trainings(Task):
             )
             for other in photos.towns
         }
-
-    def _supervised(self) -> dict[str, Areas]:
-        """Linear layers on features of each backbone; the first one's map is drawn.
-
-        None where an event has no damage to learn from, as in the layout of the published code.
-        """
-        config, root = self.config, self.folder.parent
-        photos = config.photos(root, config.backbone_side)
-        found: dict[str, Areas] = {}
-        if not all(photos.town(event).part("train").labels.any() for event in photos.towns):
-            return found
-        for name in config.backbones:
-            network = backbone_of(name, config.backbone_side, config.encoder)
-            features = features_of(network, photos, root / "features")[:, 0]
-            number = {photo: index for index, photo in enumerate(photos.photos)}
-            heads: dict[str, Head] = {}
-            for event in photos.towns:
-                part = photos.town(event).part("train")
-                rows = [number[photo] for photo in part.photos]
-                heads[event] = Logistic().fit(features[rows], part.labels)
-            tests = {
-                event: features[[number[p] for p in photos.town(event).part("test").photos]]
-                for event in photos.towns
-            }
-            found[name] = {
-                event: _areas(photos, {k: head.scores(x) for k, x in tests.items()})
-                for event, head in heads.items()
-            }
-            if name == config.backbones[0]:
-                first = photos.towns[0]
-                head = heads[first]
-                assert isinstance(head, LinearHead)
-                network.set_head(*head.tensors())
-                part = photos.town(first).part("test")
-                index = int(np.argmax(np.where(part.labels, head.scores(tests[first]), -1)))
-                picture = draw_map(network.cpu(), part.image(index), part.photos[index].path.name)
-                write_atomically(self.folder / "map.png", picture)
-        return found
 
 
 class DeepDisasterStudy:
@@ -288,16 +249,6 @@ def _check_events(events: Sequence[str]) -> None:
             f"Photos from two events or more are needed; found {len(events)}. Put the photos of each "
             f"event into a folder, or change --data."
         )
-
-
-def _areas(photos: PhotoSet, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """AUC on the test photos of each event."""
-    found = {}
-    for event, these in scores.items():
-        area = auc(these, photos.town(event).part("test").labels)
-        assert area is not None  # checked before
-        found[event] = area
-    return found
 
 
 @torch.inference_mode()

@@ -46,6 +46,9 @@ class DeepDisasterConfig(PhotoSettings):
     lr: float
     backbones: tuple[str, ...]
     """Models of timm for the supervised rows."""
+    tuning_epochs: int
+    """How often a backbone that is trained whole sees the photos of an event, unless that is too often for
+    many; see `fine_tune`."""
     backbone_side: int
     """Of the photos as backbones see them, px."""
 

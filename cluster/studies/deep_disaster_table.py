@@ -27,6 +27,9 @@ class Variant:
     wide as its teacher."""
 
 
+WHOLE = ", trained whole"
+"""Behind the name of a backbone whose features are not fixed."""
+
 VARIANTS = {
     "paper": Variant("student of a teacher, as in the paper"),
     "code": Variant("the same in the form of the published code", {"form": "code"}),
@@ -69,7 +72,7 @@ class SeedOutcome:
     areas: Mapping[str, Areas]
     """By variant."""
     supervised: Mapping[str, Areas]
-    """By backbone."""
+    """By backbone, with fixed features and, with `WHOLE`, without."""
     scores: Mapping[str, Mapping[str, Sequence[Any]]]
     """By event, scores and labels of its test photos, of the first variant."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aftermap.cluster.studies.backbone import backbone_of
 from aftermap.cluster.studies.deep_disaster import DeepDisasterStudy, SmallDeepDisaster
 from aftermap.cluster.studies.deep_disaster_table import VARIANTS, DeepDisasterStudied, summary
 from aftermap.cluster.studies.paper import Asked
@@ -20,6 +21,9 @@ from aftermap.cluster.studies.sheet import draw_sheet
 from aftermap.models.adversarial import train_student
 from aftermap.models.checkpoint import load
 from aftermap.models.deep_disaster import DeepDisaster
+from aftermap.models.fine_tuning import FineTuning, fine_tune
+from aftermap.models.heads import Logistic
+from aftermap.models.inception_window import InceptionWindow
 from aftermap.models.loop import silence
 from aftermap.models.photos.open import open_photos
 from aftermap.models.photos.photoset import PhotoSet
@@ -64,7 +68,7 @@ def settings(photos: Path) -> dict[str, Any]:
     return {
         "data": (str(photos), str(photos / FOLDERS[1] / "train")), "side": SIDE, "width": 2,
         "teacher_width": 4, "epochs": 2, "batch": 6, "lr": 2e-3, "backbone": "test_byobnet",
-        "backbone_side": 32,
+        "backbone_side": 32, "tuning_epochs": 8,
     }  # fmt: skip
 
 
@@ -136,6 +140,35 @@ def test_supervised_features_tell_noise_from_ground(done: DeepDisasterStudied) -
     rows = done.rows
     assert rows["supervised: test_byobnet"].mean[""] > 0.9
     assert rows["supervised: test_byobnet, unseen"].mean[""] > 0.9
+
+
+def test_a_backbone_trained_whole_is_judged_by_photos_that_it_did_not_learn_from(
+    done: DeepDisasterStudied, photos: Path
+) -> None:
+    """The same network, made here by hand, and scikit-learn's areas of its scores photo by photo."""
+    pictures = open_photos(photos, 32)
+    network = backbone_of("test_byobnet", 32, None)
+    train = pictures.town(FOLDERS[0]).part("train").labelled
+    with torch.no_grad():
+        features = np.concatenate([network.features(seen(network, train, i)) for i in range(24)])
+    network.set_head(*Logistic().fit(features, train.labels).tensors())
+    before = next(network.encoder.parameters()).clone()
+    fine_tune(network, train, train.labels, np.arange(24), FineTuning(8))
+    assert not before.equal(next(network.encoder.parameters()))
+    for place, event in enumerate(EVENTS):
+        test = pictures.town(FOLDERS[place]).part("test")
+        with torch.no_grad():
+            found = [float(network.scores(seen(network, test, i))) for i in range(len(test))]
+        area = done.seeds[0].supervised["test_byobnet, trained whole"][EVENTS[0]][event]
+        assert area == pytest.approx(roc_auc_score(test.labels, found), abs=0.03)
+    assert done.rows["supervised: test_byobnet, trained whole"].mean[""] > 0.9
+
+
+def seen(network: InceptionWindow, photos: PhotoSet, index: int) -> torch.Tensor:
+    """A photo as the network sees it."""
+    image = torch.from_numpy(photos.image(index)).float()[None] / 255
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (network.mean, network.std))
+    return (image - mean) / std
 
 
 def test_the_page(done: DeepDisasterStudied, photos: Path) -> None:
