@@ -146,8 +146,10 @@ def _engine(url: URL) -> Engine:
 
 def _begin_file(path: Path) -> None:
     """Make SQLite's file where there is none, for its owner alone: it holds passwords' hashes."""
+    # One that is there is not opened: to close it again would drop the locks of all who have it open in
+    # this process, and what they write later would be lost once another process had come and gone.
     with suppress(OSError):  # SQLite says what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _opened(connection: Any, _: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -45,6 +47,32 @@ def test_opened_again_it_is_as_it_was(address: str, database: Database) -> None:
     with again.reading() as session:
         assert session.scalars(select(User.name)).all() == ["ana"]
     again.close()
+
+
+NAMES = """
+import sys
+from aftermap.cluster.catalog.database import Database
+from sqlalchemy import text
+database = Database.open(sys.argv[1])
+with database.reading() as session:
+    print(*session.scalars(text("SELECT name FROM users ORDER BY name")))
+database.close()
+"""
+
+
+def test_opened_twice_here_it_loses_nothing_when_others_come_and_go(
+    address: str, database: Database
+) -> None:
+    """To close a file of SQLite's by any other hand drops this process's locks on it."""
+    told = []
+    for name in ("ana", "ben"):
+        with database.writing() as session:
+            session.add(User(name=name, role="tagger"))
+        Database.open(address).close()
+        words = [sys.executable, "-c", NAMES, address]
+        done = subprocess.run(words, capture_output=True, text=True)
+        told.append(done.stdout.strip() or done.stderr)
+    assert told == ["ana", "ana ben"]
 
 
 def test_several_processes_may_make_it_at_once(address: str) -> None:
