@@ -91,6 +91,10 @@ def resolved(cluster: str) -> str:
     return "cuda" if len(usable_gpus()) > 1 else "local"
 
 
+_GRACE_S = 5
+"""How long an interrupted command waits for threads, which may be in the middle of a training."""
+
+
 @contextmanager
 def connected(
     cluster: str | Client,
@@ -103,6 +107,10 @@ def connected(
     threads = torch.get_num_threads()  # workers in this process set it to their share
     try:
         yield client
+    except KeyboardInterrupt:
+        if client is not cluster:
+            _end_threads(client.cluster)
+        raise
     finally:
         torch.set_num_threads(threads)
         if client is not cluster:
@@ -114,6 +122,13 @@ def connected(
                 with suppress(TimeoutError):
                     started.close()
             _forget_scheduler()
+
+
+def _end_threads(cluster: Any) -> None:
+    """Let the workers of this process, which nobody can kill, end what takes them seconds, as chunks do."""
+    if isinstance(cluster, LocalCluster) and not cluster.processes:
+        for worker in list(cluster.workers.values()):
+            cluster.sync(worker.close, timeout=_GRACE_S)
 
 
 def _forget_scheduler() -> None:

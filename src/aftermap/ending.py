@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import signal
 import sys
 import threading
@@ -20,7 +22,16 @@ def carry_out(command: Callable[[], object]) -> None:
     SIGTERM, which batch systems send before they kill, stops it as cleanly as Ctrl-C. Exits with
     the code of the failure, 130 for both signals.
     """
-    stopped = threading.Event()
+    stopped, interrupted = threading.Event(), threading.Event()
+
+    def leave() -> None:
+        # A thread that works on in torch is ended by C++ as the interpreter goes, with an abort.
+        if interrupted.is_set():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+
+    atexit.register(leave)  # the first one that is registered is called last
 
     def stop(*_: object) -> None:
         stopped.set()
@@ -34,10 +45,12 @@ def carry_out(command: Callable[[], object]) -> None:
         command()
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught the interrupt and says nothing
+            interrupted.set()
             _say_interrupted()
         raise
     except Exception as error:
         if stopped.is_set():  # something failed because everything was being stopped
+            interrupted.set()
             _say_interrupted()
             sys.exit(INTERRUPTED)
         if isinstance(error, AftermapError):

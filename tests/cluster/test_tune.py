@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 from aftermap.cluster import tune as tuning
 from aftermap.cluster.experiment import seen_by_all
+from aftermap.cluster.status import status
 from aftermap.cluster.tune import tune
 from aftermap.models.presets import train_config
 from aftermap.models.search import settings
@@ -159,3 +164,24 @@ def test_chips_are_found_from_any_folder(
     done = tune(shared(Path(chips.name)), tmp_path, trials=1, cluster="threads", workers=1)
     monkeypatch.chdir(tmp_path)
     assert tune(shared(chips), tmp_path, trials=1, cluster="threads").trials == done.trials
+
+
+def test_a_search_in_threads_that_is_interrupted_ends_in_words(chips: Path, tmp_path: Path) -> None:
+    """Its thread trains on while the process ends, and is not let abort it."""
+    words = [sys.executable, "-m", "aftermap", "tune", "--data", str(chips), "--trials", "1",
+             "--epochs", "9999", "--steps", "1", "--chip", "32", "--cluster", "threads",
+             "--workers", "1", "-o", str(tmp_path / "out")]  # fmt: skip
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "out/trials/0000/state.safetensors").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    assert told.strip().endswith("Run the same command again to go on.")
+    found = status(tmp_path / "out")
+    assert (found.state, found.holder) == ("stopped", None)
