@@ -53,6 +53,22 @@ def test_another_label_corrects_one_s_own_tag_and_undo_brings_the_first_back(
     settled(page)
     assert [(tag["label"], tag["square"]) for tag in tags(site)] == [("damage", [200, 100, 96])]
 
+    held: list[Any] = []  # so are the scene's tags, and with them what is said meanwhile
+    page.route("**/api/tags?*", lambda request: held.append(request))
+    page.reload()
+    page.get_by_text("Row 200, column 100").wait_for()
+    for key in ("2", "ArrowDown", "1", "3", "u"):
+        page.keyboard.press(key)
+    page.get_by_text("Row 248, column 388").wait_for()
+    assert [tag["label"] for tag in tags(site)] == ["damage"]
+    for request in held:
+        request.continue_()
+    page.get_by_text("Undone").wait_for()
+    settled(page)
+    assert [(tag["label"], tag["square"]) for tag in tags(site)] == [
+        ("damage", [248, 196, 96]), ("no-damage", [200, 100, 96]),
+    ]  # fmt: skip
+
 
 def test_a_polygon_is_drawn_with_keys(visit: Callable[..., Any], site: Site) -> None:
     clear(site)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aftermap.cluster.catalog.imagery import add_images
+from aftermap.cluster.catalog.imagery import About, add_images
 from aftermap.cluster.catalog.tables import Scene
 from app_driven import IN_A_BROWSER
 from photos_placed import jpeg, standing_at
@@ -54,6 +54,14 @@ class TestInABrowser:
                 page.reload()
             page.wait_for_load_state("networkidle")
             page.wait_for_timeout(500)  # the map draws when the browser finds the time
+            page.evaluate(
+                """() => {
+                  window.said = 0;
+                  const count = (found) => (window.said += found.length);
+                  const about = document.querySelector(".about");
+                  if (about) new MutationObserver(count).observe(about, { childList: true });
+                }"""
+            )
             box = page.locator("canvas").first.bounding_box()
             # The whole pair, 900 x 700 px, lies in the middle, 12 px from the nearer edges.
             scale = min((box["width"] - 24) / 900, (box["height"] - 24) / 700)
@@ -64,3 +72,33 @@ class TestInABrowser:
             current = page.locator(".scenes [aria-current=true]")
             expect(current).to_contain_text("within.jpg")
             expect(current).to_contain_text("lat 37.")
+            assert page.evaluate("window.said") == 0, "the square moved"
+
+    def test_photos_have_a_map_of_their_own_across_the_antimeridian_too(
+        self, visit: Callable[..., Any], site: Site, standing: dict[str, Scene]
+    ) -> None:
+        for name, half in (("west", "E"), ("east", "W")):
+            gps = standing_at(179.99, 17.0) | {3: half}
+            photo = jpeg(site.folder / f"{name}.jpg", gps)
+            add_images(site.catalog, [str(photo)], About(town="Taveuni"))
+        page = visit("viewer", "#/map")
+        page.get_by_role("button", name="Photos").click()
+        links = page.locator(".photo-map a.scene")
+        expect(links).to_have_count(4)
+        page.get_by_label("Town").select_option(label="Taveuni")
+        expect(links).to_have_count(2)
+        page.get_by_text("2 photos without tags").wait_for()
+        about = page.locator(".photo-map .when")
+        page.get_by_label("Town").blur()
+        page.keyboard.press("ArrowDown")
+        expect(about).to_have_text("west.jpg · time unknown · Taveuni")
+        page.keyboard.press("ArrowDown")
+        expect(about).to_have_text("east.jpg · time unknown · Taveuni")
+        # They stand 2.1 km apart, and the view reaches 60 px beyond both.
+        expect(page.locator(".ol-scale-line-inner")).to_have_text("500 m")
+        box = page.locator("canvas").first.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 60, middle)
+        expect(about).to_have_text("west.jpg · time unknown · Taveuni")
+        page.mouse.click(box["x"] + box["width"] - 60, middle)
+        expect(page.locator(".scenes [aria-current=true]")).to_contain_text("east.jpg")

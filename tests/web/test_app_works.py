@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from aftermap.cluster.learn import jobs
 from app_driven import IN_A_BROWSER
 from playwright.sync_api import expect
 from rasters import texture, write_raster
@@ -54,3 +57,22 @@ def test_a_run_is_watched(visit: Callable[..., Any], site: Site, live: Path) -> 
     assert line.get_by_text("chunks/min").is_visible(), "it stays unfolded"
     done = runs.locator("li", has_text=re.compile("^run · run"))
     assert "done" in done.inner_text()
+
+
+def test_a_job_is_stopped(visit: Callable[..., Any], site: Site) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        job = jobs.begin(site.catalog, jobs.LEARN, "ana").id
+        assert jobs.belongs(site.catalog, job, process.pid)
+        page = visit("reviewer", "#/progress")
+        page.get_by_role("button", name=f"Stop learn {job}").press("Enter")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Close").click()
+        assert process.poll() is None
+        page.get_by_role("button", name=f"Stop learn {job}").press("Enter")
+        dialog.get_by_role("button", name=f"Stop learn {job}").click()
+        assert process.wait(10) == -signal.SIGTERM
+        page.locator(".jobs").get_by_text("stopped by reviewer; it was at: begins").wait_for()
+    finally:
+        process.kill()
+        process.wait()

@@ -75,9 +75,7 @@ def learn(visitor: Reviewer, said: ToLearn, catalog: TheCatalog) -> dict[str, An
         name = set_name(session, str(said.label_set))
     method = said.method or LearnConfig.method
     config = LearnConfig(label_set=name, how=said.how, layers=said.layers, method=method)
-    url = catalog.database.engine.url
-    address = None if catalog.database.is_file else url.render_as_string(hide_password=False)
-    number = start_learning(catalog.folder, address, visitor.user.name, config)
+    number = start_learning(catalog, visitor.user.name, config)
     with catalog.reading() as session:
         return _job(session, row(session, Job, number, "job"))
 

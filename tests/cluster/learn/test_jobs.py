@@ -248,11 +248,7 @@ def test_how_a_job_ends_is_told(plain: Town) -> None:
 
 def test_a_learning_in_the_background_is_seen_to_its_end(town: Town, tmp_path: Path, quick) -> None:  # type: ignore[no-untyped-def]
     town.tag(town.cells(110))
-    engine = town.catalog.database.engine.url
-    address = None
-    if not town.catalog.database.is_file:
-        address = engine.render_as_string(hide_password=False)
-    job = start_learning(town.catalog.folder, address, "ana", quick())
+    job = start_learning(town.catalog, "ana", quick())
     deadline = time.monotonic() + 120
     while (found := jobs(town.catalog)[0]).state == "running" and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -266,3 +262,7 @@ def test_a_learning_in_the_background_is_seen_to_its_end(town: Town, tmp_path: P
     while "promoted" not in (said := log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "promoted" in said
+    psutil.Process(row.pid).wait(30)
+    if town.catalog.database.is_file:
+        # Gone, the file would be without what is written from now on.
+        assert (town.catalog.folder / "catalog.db-wal").is_file()

@@ -1,4 +1,4 @@
-/** Photos as points where their cameras stood, on a raster or a map of their own; a click opens one. */
+/** Photos as points where their cameras stood, on a raster or an empty map; a click opens one. */
 
 import Feature from "ol/Feature";
 import type OlMap from "ol/Map";

@@ -48,7 +48,8 @@ export function mapPage(desk: Desk, query: URLSearchParams): Page {
     const shown: [string, View][] = [];
     if (wanted) shown.push(["Runs", review]);
     if (photos.length) shown.push(["Photos", plain]);
-    views = new Views(shown, query.get("part") === "photos" && photos.length ? plain : shown[0]![1]);
+    const first = photos.length && query.get("part") === "photos" ? plain : shown[0]![1];
+    views = new Views(shown, first);
     if (shown.length > 1) element.append(views.buttons);
     element.append(views.inside);
   };

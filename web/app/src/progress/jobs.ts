@@ -62,6 +62,8 @@ export class JobList {
     };
     const sure = button(`Stop ${nameOf(job)}`, stop, "danger");
     const dialog = openDialog(`Stop ${nameOf(job)}?`, make("p", "", words), sure);
+    // An Enter that is held down shall not answer.
+    (dialog.lastElementChild as HTMLElement).focus();
   }
 
   private async stop(job: Job): Promise<void> {

@@ -45,6 +45,8 @@ class Tagging implements Page {
   private readonly done: { tag: Tag; before: Tag | undefined }[] = [];
   private readonly stop: () => void;
   private scene: Scene | undefined;
+  /** The one that is opened, or to be opened once it is fetched. */
+  private wanted: Scene | undefined;
   /** Whether the squares come from the suggestions, and not one beside the other. */
   private following = false;
   private timer = 0;
@@ -150,13 +152,15 @@ class Tagging implements Page {
 
   private async open(scene: Scene): Promise<void> {
     if (this.outline.active) this.draw();
-    this.scene = scene;
+    this.wanted = scene;
     this.list.mark(scene);
     if (!scene.levels) {
       tell(`${scene.name} is fetched now.`);
+      this.scene = undefined; // what is said meanwhile is said of neither
       Object.assign(scene, await get<Scene>(`/scenes/${scene.id}`));
-      if (this.closed || this.scene !== scene) return;
+      if (this.closed || this.wanted !== scene) return;
     }
+    this.scene = scene;
     this.picture.show(scene);
     this.square.enter(scene);
     this.marks.show(scene.id).catch(warn);
