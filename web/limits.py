@@ -99,12 +99,7 @@ class OneEach:
 
 
 TILES = Places(8, "Many pictures are read at this moment.")
-"""Images that are read at once: GDAL holds blocks of each in memory."""
-
-OVERVIEWS_OF = OneEach(
-    "The picture is looked at for the first time and prepared at this moment.", patience_s=0
-)
-"""Rasters whose overviews are made: that may take minutes, for which nobody else's thread waits."""
+"""Images that are asked for at once: who waits for one holds a thread that all share."""
 
 DOWNLOADS = Places(2, "Others' files are written at this moment.")
 """Files that are written at once for somebody to fetch."""

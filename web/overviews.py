@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from rasterio.io import DatasetReader
 
 from ..scenes.handles import handle, keep
 from ..scenes.raster import Raster
-from .limits import OVERVIEWS_OF
 
 FIRST = 8
 """Pixels of the raster along a side of one of its first overview: an overview takes a 64th of its room."""
@@ -25,8 +25,15 @@ FIRST = 8
 _SMALLEST = 128
 """Of an overview, px."""
 
+_ABANDONED_S = 86_400
+"""Since the last byte of what is not finished."""
+
 _MOST_BYTES = 4 << 30
 """Of a catalog's overviews; what was made first is removed first."""
+
+
+class Unprepared(Exception):
+    """Overviews are to be made first."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,12 @@ class Overviews:
     """A folder of overviews; whatever is removed from it is made again."""
 
     folder: Path
+    making: bool = True
 
     def open(self, raster: Raster) -> DatasetReader:
         """This thread's open dataset of a raster, with overviews; they are made where there are none yet.
 
-        That takes as long as to read the whole raster once. Raises Busy while another request does it.
+        That takes as long as to read the whole raster once. Raises Unprepared where it is not to be done.
         """
         dataset = handle(raster)
         if max(dataset.overviews(1), default=1) >= FIRST:
@@ -48,9 +56,9 @@ class Overviews:
         path = self.folder / f"{name}.vrt"
         try:
             if not path.exists():
-                with OVERVIEWS_OF.of(path):
-                    if not path.exists():
-                        self._make(dataset, path)
+                if not self.making:
+                    raise Unprepared
+                self._make(dataset, path)
         except OSError:  # a full disk, or a folder that cannot be written: slower, but there
             return dataset
         return keep((path, "overviews"), lambda: rasterio.open(path, driver="VRT"))
@@ -76,7 +84,10 @@ class Overviews:
         self._shrink()
 
     def _shrink(self) -> None:
-        """Remove the oldest above `_MOST_BYTES`; who has one open reads on."""
+        """Remove the oldest above `_MOST_BYTES`, and what a kill left; who has one open reads on."""
+        for left in self.folder.glob("*.begun*"):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink(missing_ok=True)
         found = [(one.stat(), one) for one in self.folder.glob("*.ovr")]
         held = 0
         for stat, overview in sorted(found, key=lambda one: one[0].st_mtime_ns, reverse=True):

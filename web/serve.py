@@ -82,6 +82,7 @@ def serve(
             _announce(catalog, replace(listening, port=sock.getsockname()[1]))
             with suppress(KeyboardInterrupt):
                 server.run(sockets=[sock])
+            app.state.decoder.close()
         print("stopped", flush=True)
     finally:
         catalog.close()

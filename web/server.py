@@ -24,9 +24,9 @@ from ..cluster.catalog.catalog import Catalog
 from ..scenes.errors import UsageError
 from . import pages
 from .answers import told_in_words
+from .decoding import Decoder
 from .door import Door, hosts_of
 from .routes import export, learning, people, runs, scenes, tags
-from .tiles import Tiles
 from .visitors import ROLES_OF
 from .works import Works
 
@@ -77,7 +77,7 @@ def create_app(
         telemetry=_SILENT,
     )
     app.state.catalog = catalog
-    app.state.tiles = Tiles(catalog.files)
+    app.state.decoder = Decoder(catalog.files)
     folder = catalog.folder.resolve()
     app.state.works = Works(options.runs or (folder.parent,), except_in=folder)
     for route, role in roles():

@@ -67,25 +67,22 @@ def place(shape: tuple[int, int], z: int, x: int, y: int) -> Place | None:
 class Tiles:
     """Tiles of the scenes of one catalog."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, preparing: bool = True) -> None:
+        """With `preparing` overviews are made where a raster has none and is large, else asked for."""
         self._files = files
-        self._overviews = Overviews(files.folder.parent / "cache" / "overviews")
+        self._overviews = Overviews(files.folder.parent / "cache" / "overviews", preparing)
 
     def read(self, scene: Scene, before: Scene | None, where: Place, layer: str) -> ImageData:
         """Pixels of a tile, uint8 (3, 256, 256); what was not measured, or lies outside, is masked.
 
         `layer` is "post" or "pre": the image before on the pixels of the one after, all masked where
         there is none. Raises Refused for an image that is gone or is another one now, ReadError for
-        what cannot be decoded, Busy while another request prepares the image's overviews.
+        what cannot be decoded, Unprepared for one whose overviews are to be made first.
         """
-        pixels = self.pixels(scene, before)
+        pixels = open_pixels(self._files, scene, before)
         if isinstance(pixels, PhotoPixels):
             return _nothing() if layer == "pre" else _of_photo(pixels, where)
         return self._of_raster(pixels, where, layer)
-
-    def pixels(self, scene: Scene, before: Scene | None) -> RasterPixels | PhotoPixels:
-        """The pixels of a scene."""
-        return open_pixels(self._files, scene, before)
 
     def _of_raster(self, pixels: RasterPixels, where: Place, layer: str) -> ImageData:
         scene, grid = pixels.pair.post if layer == "post" else pixels.pair.pre, pixels.pair.grid

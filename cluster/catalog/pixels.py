@@ -96,7 +96,14 @@ def open_pixels(
     """
     if scene.kind == "photo":
         assert scene.content is not None
-        return PhotoPixels(_photo(str(files.path(scene.content))))
+        path = str(files.path(scene.content))
+        try:
+            return PhotoPixels(_photo(path))
+        except Refused as error:
+            if isinstance(error.__cause__, MemoryError):  # that says nothing of the photo
+                raise error.__cause__ from None
+            # Where files lie is nobody's business who looks at them.
+            raise Refused(str(error).replace(path, scene.name)) from None
     if scene.kind == "service":
         raise Refused(f"{scene.name} was not fetched yet. Look at it in the app once.")
     earlier = None if before is None or before.kind != "raster" else _Source.of(files, before)
@@ -160,7 +167,12 @@ def _photo(path: str) -> np.ndarray:
         return _decoded(path)
 
 
-@lru_cache(maxsize=4)
+def forget_photos() -> None:
+    """Free the photos that are kept decoded."""
+    _decoded.cache_clear()
+
+
+@lru_cache(maxsize=2)
 def _decoded(path: str) -> np.ndarray:
     # A file of the catalog never changes, so that its path stands for its content.
     return np.ascontiguousarray(np.asarray(open_photo(Path(path))).transpose(2, 0, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from ...scenes.errors import AftermapError, Refused, UsageError
 from .catalog import Catalog, note
+from .files import Files
 from .imagery import before_of, fetched
 from .labels import check_label
 from .pixels import as_png, open_pixels
@@ -56,11 +57,12 @@ class Said:
     """When it was said, where that was elsewhere."""
 
 
-def add_tag(catalog: Catalog, user: User, said: Said) -> Tag:
+def add_tag(catalog: Catalog, user: User, said: Said, look: Look | None = None) -> Tag:
     """Keep what a user says, with the pixels of the square; the tag that is there where it came before.
 
-    Raises UsageError for what cannot be said, Refused for a place that is not there, Outrun where the
-    tag that it replaces has been replaced by another one.
+    The pixels are read by `look`, by default `square_of`. Raises UsageError for what cannot be said,
+    Refused for a place that is not there, Outrun where the tag that it replaces has been replaced by
+    another one.
     """
     check_id(said.id)
     with catalog.reading() as session:
@@ -77,7 +79,10 @@ def add_tag(catalog: Catalog, user: User, said: Said) -> Tag:
         old = None if said.replaces is None else _current(session, said.replaces)
         scene = _scene(session, said, old)
     scene = fetched(catalog, scene)
-    square = None if said.square is None else square_of(catalog, scene, said.square)
+    square = None
+    if said.square is not None:
+        before = None if scene.kind == "photo" else before_of(catalog, scene)
+        square = (look or square_of)(catalog.files, scene, before, said.square)
     polygon = None if said.polygon is None else polygon_in(said.polygon, scene)
     if old is None and (square is None) == (polygon is None):
         raise UsageError("A tag is of a square or of a polygon. Give one of them.")
@@ -166,6 +171,10 @@ class Square:
         return chip
 
 
+Look = Callable[[Files, Scene, Scene | None, tuple[int, int, int]], Square]
+"""Reads a square of a scene, and of the image before it; see `square_of`."""
+
+
 def check_id(text: str, what: str = "a tag") -> None:
     """Refuse what is no UUID in its usual form."""
     try:
@@ -237,11 +246,12 @@ def check_square(scene: Scene, place: tuple[int, int, int], shape: tuple[int, in
         )
 
 
-def square_of(catalog: Catalog, scene: Scene, place: tuple[int, int, int]) -> Square:
+def square_of(
+    files: Files, scene: Scene, before: Scene | None, place: tuple[int, int, int]
+) -> Square:
     """A square of a scene with its pixels; UsageError or Refused where there is none to see."""
     row, col, side = place
-    before = None if scene.kind == "photo" else before_of(catalog, scene)
-    pixels = open_pixels(catalog.files, scene, before)
+    pixels = open_pixels(files, scene, before)
     check_square(scene, place, pixels.shape)
     post, pre = pixels.square(row, col, side)
     if not np.any(post):

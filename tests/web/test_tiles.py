@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ from aftermap.scenes.errors import Refused
 from aftermap.scenes.handles import close_handles
 from aftermap.scenes.scene import ReadError
 from aftermap.web import overviews
-from aftermap.web.limits import Busy
 from aftermap.web.tiles import SIDE, Place, Tiles, levels, place
 from PIL import Image
 from rasters import UTM, texture, write_raster
@@ -293,29 +290,6 @@ def test_a_large_image_before_on_another_grid_is_warped_from_its_overviews(
     where, good = _far()
     image = Tiles(catalog.files).read(scene, before, where, "pre").array
     assert np.abs(image.data[:, good].astype(float) - _means(pixels)[:, good]).mean() < 3
-
-
-def test_those_who_look_at_once_have_one_set_of_overviews(catalog: Catalog, tmp_path: Path) -> None:
-    """Who is told to come again, as all are while one request makes them, does so until there they are."""
-    path = write_raster(tmp_path / "town.tif", texture(304, 2208))
-    scene = add_images(catalog, [str(path)]).new[0]
-    where, _ = _far()
-    tiles = Tiles(catalog.files)
-
-    def look(_: int) -> np.ma.MaskedArray:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                return tiles.read(scene, None, where, "post").array
-            except Busy:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-
-    with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(look, range(12)))
-    for image in found[1:]:
-        np.testing.assert_array_equal(image.filled(0), found[0].filled(0))
-    assert len(list((catalog.folder / "cache/overviews").iterdir())) == 2
 
 
 def test_the_oldest_overviews_make_room(

@@ -12,7 +12,7 @@ from ...cluster.catalog.catalog import Catalog
 from ...cluster.catalog.labels import PLAIN
 from ...cluster.catalog.tables import LabelSet, Table
 from ..answers import missing
-from ..tiles import Tiles
+from ..decoding import Decoder
 
 MOST = 2**31 - 1
 """The largest number of a row that PostgreSQL keeps, and the largest pixel that is asked for."""
@@ -31,13 +31,13 @@ def _catalog(request: Request) -> Catalog:
     return found
 
 
-def _tiles(request: Request) -> Tiles:
-    found: Tiles = request.app.state.tiles
+def _decoder(request: Request) -> Decoder:
+    found: Decoder = request.app.state.decoder
     return found
 
 
 TheCatalog = Annotated[Catalog, Depends(_catalog)]
-TheTiles = Annotated[Tiles, Depends(_tiles)]
+TheDecoder = Annotated[Decoder, Depends(_decoder)]
 
 
 def row(session: Session, table: type[Row], number: Any, what: str) -> Row:

@@ -10,14 +10,14 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from ...cluster.catalog.imagery import before_of, fetched
-from ...cluster.catalog.scene_grid import grid_of, lonlat_pixels
+from ...cluster.catalog.scene_grid import grid_of, lonlat_pixels, pixels_lonlat
 from ...cluster.catalog.tables import Chip, Scene, Suggestion
 from ...cluster.catalog.tagging import current_tags
 from ..answers import missing
 from ..limits import TILES
 from ..tiles import levels, place
 from ..visitors import Viewer
-from .given import Coordinate, Number, TheCatalog, TheTiles, row
+from .given import Coordinate, Number, TheCatalog, TheDecoder, row
 
 router = APIRouter(prefix="/api", tags=["scenes"])
 
@@ -49,7 +49,7 @@ def scene(visitor: Viewer, number: Number, catalog: TheCatalog) -> dict[str, Any
 @router.get("/scenes/{number}/tiles/{z}/{x}/{y}", response_class=Response)
 def tile(
     visitor: Viewer, number: Number, z: Coordinate, x: Coordinate, y: Coordinate,
-    catalog: TheCatalog, tiles: TheTiles, layer: Layer = "post",
+    catalog: TheCatalog, decoder: TheDecoder, layer: Layer = "post",
 ) -> Response:  # fmt: skip
     """A tile in the scene's own pixels: PNG at full zoom, where nothing may be lost, else WebP."""
     found, before = _with_before(catalog, number)
@@ -59,10 +59,8 @@ def tile(
     if layer == "pre":
         before = before_of(catalog, found)
     with TILES:
-        image = tiles.read(found, before, where, layer)
-    if where.whole:
-        return Response(image.render(img_format="PNG", zlevel=3), 200, _KEPT, "image/png")
-    return Response(image.render(img_format="WEBP", quality=85), 200, _KEPT, "image/webp")
+        image = decoder.tile(found, before, where, layer)
+    return Response(image, 200, _KEPT, "image/png" if where.whole else "image/webp")
 
 
 @router.get("/scenes/{number}/lonlat")
@@ -72,13 +70,14 @@ def lonlat(
     x: Annotated[float, Query(ge=-1e9, le=1e9)],
     y: Annotated[float, Query(ge=-1e9, le=1e9)],
     catalog: TheCatalog,
-    tiles: TheTiles,
 ) -> dict[str, float] | None:
     """Where a pixel lies, degrees; null in a photo."""
-    found, _ = _with_before(catalog, number)
-    with TILES:
-        there = tiles.pixels(found, None).lonlat(y, x)
-    return None if there is None else {"lon": there[0], "lat": there[1]}
+    with catalog.reading() as session:
+        grid = grid_of(row(session, Scene, number, "scene"))
+    if grid is None:
+        return None
+    lon, lat = pixels_lonlat(np.array([[x, y]]), grid)[0]
+    return {"lon": float(lon), "lat": float(lat)}
 
 
 @router.get("/scenes/{number}/photos")

@@ -20,7 +20,7 @@ from ...cluster.catalog.tagging import Outrun, Said, add_tag, check_id, current_
 from ...scenes.errors import UsageError
 from ..answers import missing
 from ..visitors import Admin, Tagger, Viewer
-from .given import MOST, Number, TheCatalog, row, set_name
+from .given import MOST, Number, TheCatalog, TheDecoder, row, set_name
 
 router = APIRouter(prefix="/api", tags=["tags"])
 
@@ -119,7 +119,7 @@ def tags(
 
 @router.post("/tags", status_code=201)
 def new_tag(
-    visitor: Tagger, said: NewTag, response: Response, catalog: TheCatalog
+    visitor: Tagger, said: NewTag, response: Response, catalog: TheCatalog, decoder: TheDecoder
 ) -> dict[str, Any]:
     """Keep what somebody says: 201, or 200 where the same came before; 409 where somebody was quicker.
 
@@ -145,6 +145,7 @@ def new_tag(
             label_set=said.label_set, label=said.label, id=said.id, scene=said.scene,
             square=said.square, polygon=polygon, replaces=said.replaces,
         ),
+        decoder.square,
     )  # fmt: skip
     if known:
         response.status_code = 200

@@ -1,0 +1,218 @@
+"""Images are decoded for the server in processes of their own, each within bounds.
+
+What a stranger's image does to its decoder then befalls that process alone: one that crashes, hangs or takes
+too much memory is replaced, and the request that asked for the image is told so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from ..cluster.catalog.files import Files
+from ..cluster.catalog.pixels import forget_photos
+from ..cluster.catalog.tables import Scene
+from ..cluster.catalog.tagging import Square, square_of
+from ..scenes.handles import close_handles
+from ..scenes.scene import ReadError
+from .limits import PATIENCE_S, Busy
+from .overviews import Unprepared
+from .tiles import Place, Tiles
+
+WORKERS = min(4, max(2, os.cpu_count() or 1))
+"""Images that are decoded at once."""
+
+_MOST_ANSWERS = 64
+"""Tiles of images that are prepared, kept for whoever was told to come again."""
+
+_PARENT_DIES = 1
+"""Of prctl: PR_SET_PDEATHSIG."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a process may take for one image."""
+
+    seconds: float = 60
+    """To read a part of it; to prepare a whole one takes as long as it takes."""
+    memory: int = 3 << 30
+    """Bytes beside what every process takes. The largest photo that is let in takes 1.2 GiB, and two are
+    kept."""
+
+
+class Decoder:
+    """Reads tiles and squares of a catalog's scenes, none of it in this process."""
+
+    def __init__(self, files: Files, bounds: Bounds | None = None) -> None:
+        """Starts nothing: the first image does."""
+        self._files = files
+        self._bounds = bounds or Bounds()
+        self._quick, self._slow = (_Pool(count, self._bounds.memory) for count in (WORKERS, 1))
+        self._prepared: dict[tuple[Any, ...], ProcessFuture] = {}
+        self._lock = threading.Lock()
+        self.close = weakref.finalize(self, _stop, self._quick, self._slow)
+        """End the processes, in whatever they are at."""
+
+    def tile(self, scene: Scene, before: Scene | None, where: Place, layer: str) -> bytes:
+        """A tile as PNG at full zoom, where nothing may be lost, else as WebP; see `Tiles.read`.
+
+        Raises what that raises, ReadError also for an image that its decoder cannot stand, and Busy while
+        an image is prepared.
+        """
+        task = self._files, scene, before, where, layer
+        try:
+            return self._read(scene, _tile, *task, False)
+        except Unprepared:
+            return self._patiently(scene, (scene.id, before and before.id, where, layer), task)
+
+    def square(
+        self, files: Files, scene: Scene, before: Scene | None, place: tuple[int, int, int]
+    ) -> Square:
+        """As `square_of`, which somebody who tags asks for."""
+        return self._read(scene, square_of, files, scene, before, place)
+
+    def _read(self, scene: Scene, function: Callable[..., Answer], *given: Any) -> Answer:
+        future = self._quick.schedule(_bounded, (function, *given), timeout=self._bounds.seconds)
+        try:
+            return _answer(scene, future)
+        except TimeoutError:
+            told = f"it takes longer than {self._bounds.seconds:g} s"
+            raise ReadError(f"{scene.name} cannot be read: {told}.") from None
+
+    def _patiently(self, scene: Scene, key: tuple[Any, ...], task: tuple[Any, ...]) -> bytes:
+        """A tile of an image that is to be prepared first: from the task that was begun for it before."""
+        with self._lock:
+            future = self._prepared.get(key)
+            if future is None:
+                future = self._slow.schedule(_bounded, (_tile, *task, True))
+                self._prepared[key] = future
+                over = [one for one, known in self._prepared.items() if known.done()]
+                for one in over[: max(0, len(self._prepared) - _MOST_ANSWERS)]:
+                    del self._prepared[one]
+        try:
+            return _answer(scene, future, PATIENCE_S)
+        except TimeoutError:
+            raise Busy(
+                "The picture is looked at for the first time and prepared at this moment."
+            ) from None
+        finally:
+            if future.done():
+                with self._lock:
+                    self._prepared.pop(key, None)
+
+
+class _Pool:
+    """Processes that are replaced one by one; all at once where one ended that had nothing to do.
+
+    pebble then gives up the whole pool, which by itself would answer no request ever after.
+    """
+
+    def __init__(self, count: int, memory: int) -> None:
+        self._count = count
+        self._memory = memory
+        self._pool = self._begun()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def schedule(
+        self, function: Callable[..., Any], given: tuple[Any, ...], timeout: float | None = None
+    ) -> ProcessFuture:
+        """What comes of a function's call in one of the processes."""
+        with self._lock:
+            if not self._pool.active and not self._stopped:
+                _end(self._pool)
+                self._pool = self._begun()
+            return self._pool.schedule(function, given, timeout=timeout)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            _end(self._pool)
+
+    def _begun(self) -> ProcessPool:
+        # Forked from a process without threads that has imported all this, a worker starts in milliseconds.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", __name__])
+        return ProcessPool(
+            self._count, initializer=_confine, initargs=(self._memory,), context=context
+        )
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+def _stop(*pools: _Pool) -> None:
+    for pool in pools:
+        pool.stop()
+
+
+def _answer(scene: Scene, future: ProcessFuture, wait_s: float | None = None) -> Any:
+    """What a process found; TimeoutError where it took too long, or does after waiting."""
+    try:
+        return future.result(wait_s)
+    except ProcessExpired as end:
+        raise ReadError(
+            f"{scene.name} cannot be read: what decodes it ended by itself (code {end.exitcode})."
+        ) from None
+    except BrokenProcessPool:
+        raise Busy("What reads pictures has ended, and begins anew.") from None
+
+
+def _confine(memory: int) -> None:
+    """Bound this process: its memory, and its life by that of the server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's, which ends this process
+    ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = _data_bytes() + memory
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _data_bytes() -> int:
+    """What this process has allocated, as RLIMIT_DATA counts it."""
+    facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(facts["VmData"].split()[0]) << 10
+
+
+def _bounded(function: Callable[..., Answer], files: Files, scene: Scene, *given: Any) -> Answer:
+    """Call a function for a scene, in the process that decodes."""
+    with _enough_memory(scene):
+        return function(files, scene, *given)
+
+
+@contextmanager
+def _enough_memory(scene: Scene) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        # What other images have left must not take the room of the next one.
+        forget_photos()
+        close_handles()
+        raise ReadError(
+            f"{scene.name} cannot be read: it takes more memory than one image is given."
+        ) from None
+
+
+def _tile(
+    files: Files, scene: Scene, before: Scene | None, where: Place, layer: str, preparing: bool
+) -> bytes:
+    image = Tiles(files, preparing).read(scene, before, where, layer)
+    if where.whole:
+        return image.render(img_format="PNG", zlevel=3)
+    return image.render(img_format="WEBP", quality=85)
