@@ -24,6 +24,9 @@ CONFIG = {
     # A chunk is retried on other workers before it is set aside; see `futures`.
     "distributed.scheduler.allowed-failures": 2,
     "distributed.worker.memory.terminate": 0.98,
+    # Dask's profiler asks for the frames of all threads a hundred times a second. CPython 3.11 may collect
+    # garbage in the middle of that, wait for a lock of another thread, and never come back.
+    "distributed.worker.profile.enabled": False,
     # Dask's histories grow to a hundred thousand entries before they forget any.
     "distributed.admin.log-length": 500,
     "distributed.admin.low-level-log-length": 500,

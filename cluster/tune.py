@@ -22,7 +22,7 @@ from ..models.sources import training_sources
 from ..models.training import network_of, train
 from ..scenes.atomic import write_atomically
 from ..scenes.errors import AftermapError, Refused, UsageError
-from ..scenes.holding import holding, watched
+from ..scenes.holding import InUse, holding, watched
 from .client import connected, dashboard
 from .experiment import begin, check_folder, plain, seen_by_all
 from .futures import Failure, run_bounded
@@ -120,22 +120,25 @@ def tune(
     todo = [config for n, config in enumerate(configs[:trials]) if n not in found]
     if todo:
         _check_trainable(todo)
-    with (
-        holding(path, "search"),
-        connected(cluster, workers, memory) as client,
-        RunProgress(len(found) + len(todo), len(found), quiet, noun="trials") as progress,
-    ):
-        begin(path, _SEARCH, facts)
-        watched(path, dashboard(client))
-        for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
-            if isinstance(result, Failure):  # not in words: it is tried again by the next search
-                number = result.item.number
-                told = f"{type(result.error).__name__}: {result.error}"
-                result = Trial(number, settings(configs[0].seed, number), None, 0, told)
-            found[result.number] = result
-            progress.advance(0)
-    tuned = Tuned(path, tuple(sorted(found.values(), key=_rank)))
-    _write(tuned, configs[tuned.trials[0].number])
+    with holding(path, "search"):
+        check_folder(path, _SEARCH, "search", facts)  # another may have come in between
+        with (
+            connected(cluster, workers, memory) as client,
+            RunProgress(len(found) + len(todo), len(found), quiet, noun="trials") as progress,
+        ):
+            begin(path, _SEARCH, facts)
+            watched(path, dashboard(client))
+            for result in run_bounded(client, run_trial, map(_Hashable, todo), fatal=(Refused,)):
+                if isinstance(
+                    result, Failure
+                ):  # not in words: it is tried again by the next search
+                    number = result.item.number
+                    told = f"{type(result.error).__name__}: {result.error}"
+                    result = Trial(number, settings(configs[0].seed, number), None, 0, told)
+                found[result.number] = result
+                progress.advance(0)
+        tuned = Tuned(path, tuple(sorted(found.values(), key=_rank)))
+        _write(tuned, configs[tuned.trials[0].number])
     if tuned.trials[0].score is None:
         raise AftermapError(
             f"All {len(found)} trials failed, the first with: {tuned.trials[0].error} The trials are "
@@ -188,6 +191,8 @@ def run_trial(item: _Hashable) -> Trial:
     try:
         card = read_card(train(config, silence))
         trial = Trial(number, drawn, card.metrics["score"], int(card.metrics["best_epoch"]))
+    except InUse as error:  # somebody else is at it: of the others nothing is wrong
+        raise AftermapError(str(error)) from None
     except Refused:
         raise
     except AftermapError as error:

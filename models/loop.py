@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..scenes.errors import AftermapError, UsageError
+from ..scenes.errors import AftermapError, Refused, UsageError
 from ..scenes.holding import holding
 from .batches import Batch, seen
 from .ranks import Ranks
@@ -140,13 +140,22 @@ def learn(
 
 
 @contextmanager
-def begun(config: LoopConfig, ranks: Ranks, fresh: bool) -> Iterator[None]:
+def begun(config: LoopConfig, ranks: Ranks, device: torch.device, fresh: bool) -> Iterator[None]:
     """Hold the folder of a training, and with `fresh` forget an earlier one; same seed, same weights.
 
-    Raises Refused where there can be no such folder, and while another training works in it.
+    Raises Refused, in all processes, where there can be no such folder, and while another training works
+    in it.
     """
     out = Path(config.out)
-    with holding(out, "training") if ranks.leads else nullcontext():
+    with ExitStack() as held:
+        refused = None
+        if ranks.leads:
+            try:
+                held.enter_context(holding(out, "training"))
+            except Refused as error:
+                refused = error
+        if ranks.agreed(refused is not None, device):  # nobody waits for one that has left
+            raise refused or Refused(f"The first process was refused the folder {out}.")
         if fresh and ranks.leads:
             (out / NAME).unlink(missing_ok=True)
         ranks.wait()

@@ -55,7 +55,7 @@ def pretrain(
     ranks = Ranks.here()
     device = device_of(config, ranks)
     ranks.part(config.batch)
-    with ranks.joined(device), begun(config, ranks, fresh):
+    with ranks.joined(device), begun(config, ranks, device, fresh):
         comparison = Comparison(config, device, ranks.leads)
         tell = (progress or print_progress) if ranks.leads else silence
         learnt = learn(comparison, config, tell, ranks, device)

@@ -62,7 +62,7 @@ def train(
     ranks = Ranks.here()
     device = device_of(config, ranks)
     ranks.part(config.batch)
-    with ranks.joined(device), begun(config, ranks, fresh):
+    with ranks.joined(device), begun(config, ranks, device, fresh):
         segmentation = Segmentation(config, ranks.leads)
         tell = (progress or print_progress) if ranks.leads else silence
         learnt = learn(segmentation, config, tell, ranks, device)

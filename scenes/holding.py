@@ -16,6 +16,11 @@ from filelock import FileLock, Timeout
 from .errors import Refused
 
 LOCK, OWNER = ".lock", ".owner"
+_PROBE = ".probe-"
+
+
+class InUse(Refused):
+    """Another living process holds the folder."""
 
 
 @contextmanager
@@ -23,15 +28,15 @@ def holding(folder: Path, work: str) -> Iterator[None]:
     """Hold a folder for some work ("run", "training"), made where there is none.
 
     The lock is the operating system's and dies with its holder, so none is ever stale. A folder in
-    which nothing was begun is left as it was found. Raises Refused while another process lives that
-    holds the folder, and where it cannot be written to.
+    which nothing was begun is left as it was found. Raises InUse while another process lives that
+    holds the folder, Refused where it cannot be written to.
     """
     made = not folder.exists()
     _make(folder)
     new, before = not (folder / LOCK).exists(), _names(folder)
     with file_held(folder / LOCK) as mine:
         if not mine:
-            raise Refused(
+            raise InUse(
                 f"{folder} is in use by another {work} ({_holder(folder)}). Wait for it, or give "
                 "another folder with -o."
             )
@@ -84,7 +89,7 @@ def watched(folder: Path, dashboard: str) -> None:
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / f"{_PROBE}{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -98,9 +103,9 @@ def _unwritable(folder: Path, error: OSError) -> Refused:
 
 
 def _names(folder: Path) -> set[str]:
-    """What is in a folder, but for who holds it."""
+    """What is in a folder, but for who holds it or tries to."""
     with suppress(OSError):
-        return {name for name in os.listdir(folder) if name not in (LOCK, OWNER)}
+        return {name for name in os.listdir(folder) if not name.startswith((LOCK, OWNER, _PROBE))}
     return set()
 
 

@@ -12,10 +12,12 @@ import os
 import resource
 import signal
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,17 +28,22 @@ from ..cluster.catalog.files import Files
 from ..cluster.catalog.pixels import forget_photos
 from ..cluster.catalog.tables import Scene
 from ..cluster.catalog.tagging import Square, square_of
+from ..cluster.status.words import without_folders
+from ..scenes.errors import AftermapError
 from ..scenes.handles import close_handles
 from ..scenes.scene import ReadError
-from .limits import PATIENCE_S, Busy
+from .limits import PATIENCE_S, TILES, Busy
 from .overviews import Unprepared
 from .tiles import Place, Tiles
 
 WORKERS = min(4, max(2, os.cpu_count() or 1))
 """Images that are decoded at once."""
 
-_MOST_ANSWERS = 64
-"""Tiles of images that are prepared, kept for whoever was told to come again."""
+_PREPARING_S = 3600.0
+"""For the overviews of one raster."""
+
+_GIVEN_UP_S = 60.0
+"""How long nobody tries again what a process has died of, or has not come to an end with."""
 
 _PARENT_DIES = 1
 """Of prctl: PR_SET_PDEATHSIG."""
@@ -49,7 +56,7 @@ class Bounds:
     """What a process may take for one image."""
 
     seconds: float = 60
-    """To read a part of it; to prepare a whole one takes as long as it takes."""
+    """To read a part of it; to prepare a whole one it has an hour."""
     memory: int = 3 << 30
     """Bytes beside what every process takes. The largest photo that is let in takes 1.2 GiB, and two are
     kept."""
@@ -63,7 +70,11 @@ class Decoder:
         self._files = files
         self._bounds = bounds or Bounds()
         self._quick, self._slow = (_Pool(count, self._bounds.memory) for count in (WORKERS, 1))
-        self._prepared: dict[tuple[Any, ...], ProcessFuture] = {}
+        self._preparing: dict[tuple[int, str], ProcessFuture] = {}
+        self._asked = defaultdict[int, set[ProcessFuture]](set)
+        """By scene, what is not answered yet."""
+        self._given_up: dict[int, tuple[float, str]] = {}
+        """By scene, until when, and what is said of it."""
         self._lock = threading.Lock()
         self.close = weakref.finalize(self, _stop, self._quick, self._slow)
         """End the processes, in whatever they are at."""
@@ -72,13 +83,15 @@ class Decoder:
         """A tile as PNG at full zoom, where nothing may be lost, else as WebP; see `Tiles.read`.
 
         Raises what that raises, ReadError also for an image that its decoder cannot stand, and Busy while
-        an image is prepared.
+        an image is prepared, or so many are read that there is no turn.
         """
         task = self._files, scene, before, where, layer
         try:
             return self._read(scene, _tile, *task, False)
         except Unprepared:
-            return self._patiently(scene, (scene.id, before and before.id, where, layer), task)
+            self._prepare(scene, layer, task)
+        # Where overviews could not be kept they are not there now: then it is read without.
+        return self._read(scene, _tile, *task, True)
 
     def square(
         self, files: Files, scene: Scene, before: Scene | None, place: tuple[int, int, int]
@@ -87,33 +100,76 @@ class Decoder:
         return self._read(scene, square_of, files, scene, before, place)
 
     def _read(self, scene: Scene, function: Callable[..., Answer], *given: Any) -> Answer:
-        future = self._quick.schedule(_bounded, (function, *given), timeout=self._bounds.seconds)
-        try:
-            return _answer(scene, future)
-        except TimeoutError:
-            told = f"it takes longer than {self._bounds.seconds:g} s"
-            raise ReadError(f"{scene.name} cannot be read: {told}.") from None
+        """What a function finds in one of the processes."""
+        with TILES:
+            future = self._begun(scene, function, *given)
+            try:
+                return self._answer(scene, future, self._bounds.seconds + PATIENCE_S)
+            finally:
+                future.cancel()  # if it is not over, nobody waits for it any more
+                self._asked[scene.id].discard(future)
 
-    def _patiently(self, scene: Scene, key: tuple[Any, ...], task: tuple[Any, ...]) -> bytes:
-        """A tile of an image that is to be prepared first: from the task that was begun for it before."""
+    def _begun(self, scene: Scene, function: Callable[..., Any], *given: Any) -> ProcessFuture:
         with self._lock:
-            future = self._prepared.get(key)
+            until, told = self._given_up.get(scene.id, (0.0, ""))
+            if time.monotonic() < until:
+                raise ReadError(told)
+            future = self._quick.schedule(_bounded, (function, *given), self._bounds.seconds)
+            self._asked[scene.id].add(future)
+            return future
+
+    def _prepare(self, scene: Scene, layer: str, task: tuple[Any, ...]) -> None:
+        """Have overviews made, and return once they are; raises Busy before."""
+        key = scene.id, layer
+        with self._lock:
+            future = self._preparing.get(key)
             if future is None:
-                future = self._slow.schedule(_bounded, (_tile, *task, True))
-                self._prepared[key] = future
-                over = [one for one, known in self._prepared.items() if known.done()]
-                for one in over[: max(0, len(self._prepared) - _MOST_ANSWERS)]:
-                    del self._prepared[one]
+                future = self._slow.schedule(_bounded, (_tile, *task, True), timeout=_PREPARING_S)
+                self._preparing[key] = future
         try:
-            return _answer(scene, future, PATIENCE_S)
-        except TimeoutError:
-            raise Busy(
-                "The picture is looked at for the first time and prepared at this moment."
-            ) from None
+            self._answer(
+                scene,
+                future,
+                PATIENCE_S,
+                "The picture is looked at for the first time and prepared",
+            )
         finally:
             if future.done():
                 with self._lock:
-                    self._prepared.pop(key, None)
+                    self._preparing.pop(key, None)
+
+    def _answer(
+        self,
+        scene: Scene,
+        future: ProcessFuture,
+        wait_s: float,
+        meanwhile: str = "Many pictures are read",
+    ) -> Any:
+        """What a process has found."""
+        try:
+            return future.result(wait_s)
+        except ProcessExpired as end:
+            raise self._give_up(
+                scene, f"what decodes it ended by itself (code {end.exitcode})"
+            ) from None
+        except CancelledError:
+            raise ReadError(f"{scene.name} cannot be read, as others saw.") from None
+        except BrokenProcessPool:
+            raise Busy("What reads pictures has ended, and begins anew.") from None
+        except TimeoutError:
+            if not future.done():
+                raise Busy(f"{meanwhile} at this moment.") from None
+            raise self._give_up(scene, "it takes too long to decode") from None
+
+    def _give_up(self, scene: Scene, why: str) -> ReadError:
+        """Keep what is wrong with a scene, and let none of its other parts take a process."""
+        told = f"{scene.name} cannot be read: {why}."
+        with self._lock:
+            self._given_up[scene.id] = time.monotonic() + _GIVEN_UP_S, told
+            others = list(self._asked[scene.id])
+        for other in others:
+            other.cancel()
+        return ReadError(told)
 
 
 class _Pool:
@@ -163,18 +219,6 @@ def _stop(*pools: _Pool) -> None:
         pool.stop()
 
 
-def _answer(scene: Scene, future: ProcessFuture, wait_s: float | None = None) -> Any:
-    """What a process found; TimeoutError where it took too long, or does after waiting."""
-    try:
-        return future.result(wait_s)
-    except ProcessExpired as end:
-        raise ReadError(
-            f"{scene.name} cannot be read: what decodes it ended by itself (code {end.exitcode})."
-        ) from None
-    except BrokenProcessPool:
-        raise Busy("What reads pictures has ended, and begins anew.") from None
-
-
 def _confine(memory: int) -> None:
     """Bound this process: its memory, and its life by that of the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's, which ends this process
@@ -192,21 +236,24 @@ def _data_bytes() -> int:
 
 def _bounded(function: Callable[..., Answer], files: Files, scene: Scene, *given: Any) -> Answer:
     """Call a function for a scene, in the process that decodes."""
-    with _enough_memory(scene):
-        return function(files, scene, *given)
-
-
-@contextmanager
-def _enough_memory(scene: Scene) -> Iterator[None]:
     try:
-        yield
+        return function(files, scene, *given)
     except MemoryError:
-        # What other images have left must not take the room of the next one.
-        forget_photos()
-        close_handles()
-        raise ReadError(
-            f"{scene.name} cannot be read: it takes more memory than one image is given."
-        ) from None
+        raise _too_large(scene) from None
+    except TimeoutError as error:  # of a disk elsewhere
+        raise ReadError(f"{scene.name} cannot be read: {error}.") from None
+    except (AftermapError, ReadError) as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise _too_large(scene) from None
+        # Where files lie is nobody's business who looks at them.
+        raise type(error)(without_folders(str(error))) from None
+
+
+def _too_large(scene: Scene) -> ReadError:
+    # What other images have left must not take the room of the next one.
+    forget_photos()
+    close_handles()
+    return ReadError(f"{scene.name} cannot be read: it takes more memory than one image is given.")
 
 
 def _tile(

@@ -149,7 +149,7 @@ def _begin_file(path: Path) -> None:
     # One that is there is not opened: to close it again would drop the locks of all who have it open in
     # this process, and what they write later would be lost once another process had come and gone.
     with suppress(OSError):  # SQLite says what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(path.resolve(), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _opened(connection: Any, _: object) -> None:

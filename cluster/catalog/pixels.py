@@ -99,11 +99,8 @@ def open_pixels(
         path = str(files.path(scene.content))
         try:
             return PhotoPixels(_photo(path))
-        except Refused as error:
-            if isinstance(error.__cause__, MemoryError):  # that says nothing of the photo
-                raise error.__cause__ from None
-            # Where files lie is nobody's business who looks at them.
-            raise Refused(str(error).replace(path, scene.name)) from None
+        except Refused as error:  # its file's name says nothing to anybody
+            raise Refused(str(error).replace(path, scene.name)) from error.__cause__
     if scene.kind == "service":
         raise Refused(f"{scene.name} was not fetched yet. Look at it in the app once.")
     earlier = None if before is None or before.kind != "raster" else _Source.of(files, before)

@@ -239,7 +239,18 @@ def _process_to_stop(job: Job) -> psutil.Process:
     process = _process(job)
     if process is None:
         raise Refused(f"Job {job.id} is over: its process is gone.")
+    # Where several machines have one name, as containers do, the number may be anybody's.
+    if not _is_ours(process):
+        raise Refused(
+            f"Process {job.pid} of this machine is not job {job.id}, which runs elsewhere: stop it there."
+        )
     return process
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any("aftermap" in word for word in process.cmdline())
+    return True  # of another account, whose process nobody here can end
 
 
 def _hold(catalog: Catalog, session: Session) -> None:

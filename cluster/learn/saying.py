@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
 from sqlalchemy.orm import Session
 
+from ...models.photos.decode import squared
 from ...scenes.errors import Refused
 from ..catalog.catalog import Catalog
 from ..catalog.labels import PLAIN, latest
 from ..catalog.lineage import promoted, weights_of
-from ..catalog.pixels import open_pixels
 from ..catalog.tables import Model, Scene
-from ..catalog.tagging import check_square
+from ..catalog.tagging import Look, Square, square_of
 from .config import METHODS
-from .pictures import Square, pixels_of
 
 if TYPE_CHECKING:
     from ...kernels.scan_network import ScanKernel
@@ -36,11 +38,13 @@ class Saying:
     """Of the label set that the model learnt from, where that has one label for damage."""
 
 
-def says(catalog: Catalog, scene_id: int, square: tuple[int, int, int]) -> Saying:
+def says(
+    catalog: Catalog, scene_id: int, square: tuple[int, int, int], look: Look = square_of
+) -> Saying:
     """Score a square (first row, first column, side) of a scene, px; one of another side is resampled.
 
-    Raises Refused where no model is in use and for a scene that is not there, UsageError for a square
-    that could not be tagged.
+    The pixels are read by `look`. Raises Refused where no model is in use, for a scene that is not there
+    and a square without data, UsageError for a square that could not be tagged.
     """
     with catalog.reading() as session:
         model = next(filter(None, (promoted(session, method) for method in METHODS)), None)
@@ -51,21 +55,16 @@ def says(catalog: Catalog, scene_id: int, square: tuple[int, int, int]) -> Sayin
             raise Refused(f"There is no scene number {scene_id}.")
         labels = _labels(session, model)
     kernel = _kernel(model.method, str(weights_of(catalog, model)))
-    score = _score(catalog, scene, square, kernel)
+    score = _score(look(catalog.files, scene, None, square), kernel)
     found = score >= kernel.threshold
     return Saying(model.id, model.method, score, kernel.threshold, labels[found])
 
 
-def _score(
-    catalog: Catalog, scene: Scene, place: tuple[int, int, int], kernel: ScanKernel
-) -> float:
-    import numpy as np
-
-    pixels = open_pixels(catalog.files, scene)
-    check_square(scene, place, pixels.shape)
+def _score(square: Square, kernel: ScanKernel) -> float:
     size = kernel.window.scan
-    image = pixels_of(pixels, Square(scene.id, *place), size)[None]
-    return float(kernel.scores(image, np.ones((1, size, size), bool))[0])
+    with Image.open(io.BytesIO(square.post)) as image:
+        pixels = squared(image, size)
+    return float(kernel.scores(pixels[None], np.ones((1, size, size), bool))[0])
 
 
 def _labels(session: Session, model: Model) -> dict[bool, str]:

@@ -48,8 +48,8 @@ def status(path: str | Path) -> Status:
         found
         or gallery_status(folder)
         or chips_status(folder)
-        or run_status_of(folder)
         or training_status(folder)
+        or run_status_of(folder)
         or student_status(folder)
     )
     if found is None:

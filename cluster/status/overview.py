@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,15 +12,13 @@ from urllib.parse import urlsplit
 from . import Status, status
 from .lock import Holder
 from .region import RegionStatus
+from .words import without_folders
 
 DEPTH = 2
 """Work is looked for in a folder's folders, and in theirs."""
 
 MOST_FOLDERS = 500
 """That are looked at: a folder of a hundred thousand tiles is no folder of runs."""
-
-_DIRECTORIES = re.compile(r"(?<![\w.:/~-])(?:/[^\s/:]+)*/(?=[^\s/])")
-"""What stands before the last name of an absolute path; of an address nothing."""
 
 _KINDS = {
     "RunStatus": "run",
@@ -110,7 +107,7 @@ def _work(found: Status, folder: Path, place: Path) -> Work:
         state=found.state,
         running=found.state in ("running", "finishing"),
         progress=found.progress,
-        told=_DIRECTORIES.sub("", "\n".join(found.text().splitlines()[1:])),
+        told=without_folders("\n".join(found.text().splitlines()[1:])),
         seconds_left=getattr(found, "seconds_left", None),
         dashboard=next(filter(None, map(_dashboard, _holders(found))), None),
         changed_at=_changed(place),

@@ -81,7 +81,7 @@ def run_status_of(path: Path) -> RunStatus | None:
     folder = RunFolder(path)
     record = read_record(folder)
     held, holder = held_by(path)
-    if record is None and not (held and (holder is None or holder.work in ("run", ""))):
+    if record is None and not held:
         return None
     record = record or {}
     plan = record.get("plan", {})

@@ -84,7 +84,9 @@ def training_status(folder: Path) -> TrainingStatus | None:
         return _begun(folder)
     idle = max(time.time() - written, 0)
     held, holder = held_by(folder)
-    over = done >= epochs or _in_vain(config, progress)
+    # Who was killed after the last epoch has left a name, and has still to write the weights.
+    over = holder is None and (done >= epochs or _in_vain(config, progress))
+    over = over or _written_after(folder, written)
     state_now = "running" if held else "done" if over else "stopped"
     fitted = str(config.get("data", "")).startswith(LEARNS_FROM)
     run = run_folder(folder) if fitted else None
@@ -104,8 +106,15 @@ def _begun(folder: Path) -> TrainingStatus | None:
     if not held or holder is None or holder.work != "training":
         return None
     run = run_folder(folder)
-    fitted = run != folder.absolute() and held_by(run)[0]
+    held, by_whom = held_by(run)
+    fitted = held and by_whom is not None and by_whom.work == "run"
     return TrainingStatus(folder, 0, 0, None, None, "running", holder, run if fitted else None)
+
+
+def _written_after(folder: Path, moment: float) -> bool:
+    """Whether weights were written after a moment, as they are when a training's time is up."""
+    weights = (file for file in folder.glob("*.safetensors") if file.name != STATE)
+    return any(file.stat().st_mtime >= moment for file in weights)
 
 
 def _in_vain(config: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:

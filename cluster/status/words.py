@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_DIRECTORIES = re.compile(r"(?<![\w.:/~-])(?:/[^\s/:]+)*/(?=[^\s/])")
+"""What stands before the last name of an absolute path; of an address nothing."""
 
 AGAIN = "Run the same command again to go on from here."
 
@@ -12,6 +16,11 @@ def listed(head: str, entries: Sequence[str], most: int, width: int) -> list[str
     lines = [f"{head:<{width}} {entry}" for entry in entries[:most]]
     more = len(entries) - most
     return [*lines, f"{'':<{width}} and {more} more"] if more > 0 else lines
+
+
+def without_folders(text: str) -> str:
+    """A text with the last name only of every absolute path in it."""
+    return _DIRECTORIES.sub("", text)
 
 
 def clock(seconds: float) -> str:

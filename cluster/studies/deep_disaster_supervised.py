@@ -95,7 +95,8 @@ class _Baseline:
 
     def whole(self, event: str, tuning: FineTuning) -> dict[str, float]:
         """AUC on all events of the network trained whole on an event's photos; kept once it is there."""
-        kept = self.folder / f"{self.name}-{self.photos.towns.index(event)}.json"
+        name = self.name.replace("/", "-")
+        kept = self.folder / f"{name}-{self.photos.towns.index(event)}.json"
         if not kept.is_file():
             train = self.photos.town(event).part("train")
             network = copy.deepcopy(self.network)

@@ -14,7 +14,7 @@ from distributed import Client
 
 from ...scenes.atomic import write_atomically
 from ...scenes.errors import AftermapError, Refused, UsageError
-from ...scenes.holding import holding, watched
+from ...scenes.holding import InUse, holding, watched
 from ..client import connected, dashboard
 from ..experiment import begin, check_folder, plain, seen_by_all
 from ..futures import Failure, run_bounded
@@ -79,8 +79,9 @@ def study(
     check_folder(path, facts_file, "study", facts)
     if not all(task.kept.is_file() for task in paper.tasks):
         paper.check()
-    facts["seeds"] = seeds
     with holding(path, "study"):
+        check_folder(path, facts_file, "study", facts)  # another may have come in between
+        facts["seeds"] = seeds
         with connected(cluster, workers, memory) as client:
             begin(path, facts_file, facts)
             watched(path, dashboard(client))
@@ -94,7 +95,10 @@ def study(
 def carry_out(task: Task) -> tuple[Path, dict[str, Any]]:
     """What came of a task, and where that is kept; what is kept is not made again."""
     if not task.kept.is_file():
-        write_atomically(task.kept, json.dumps(task.carry_out()).encode())
+        try:
+            write_atomically(task.kept, json.dumps(task.carry_out()).encode())
+        except InUse as error:  # somebody else is at it: of the others nothing is wrong
+            raise AftermapError(str(error)) from None
     return task.kept, json.loads(task.kept.read_text())
 
 

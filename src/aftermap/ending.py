@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from aftermap.scenes.errors import AftermapError
 
@@ -27,8 +28,9 @@ def carry_out(command: Callable[[], object]) -> None:
     def leave() -> None:
         # A thread that works on in torch is ended by C++ as the interpreter goes, with an abort.
         if interrupted.is_set():
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):  # whoever read it was interrupted, too
+                    stream.flush()
             os._exit(INTERRUPTED)
 
     atexit.register(leave)  # the first one that is registered is called last

@@ -37,6 +37,15 @@ def test_threads_stay_in_this_process() -> None:
         assert urlopen(dashboard(client), timeout=10).status == 200
 
 
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_nobody_asks_for_the_frames_of_threads_at_work(kind: str) -> None:
+    """CPython 3.11 may collect garbage while it gathers them, and then wait for ever."""
+    with connected(kind, workers=1) as client:
+        (asked,) = client.run(lambda dask_worker: sorted(dask_worker.periodic_callbacks)).values()
+    assert "heartbeat" in asked
+    assert "profile" not in asked
+
+
 def test_a_dashboard_that_may_be_on_another_machines_loopback_is_told_with_its_tunnel() -> None:
     class Joined:
         cluster, dashboard_link = None, "http://node7:40123/status"

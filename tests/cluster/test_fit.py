@@ -104,7 +104,7 @@ def student(run: Path) -> dict[str, tuple[str, int]]:
     folder = run.with_name(f"{run.name}-student")
     return {
         file.name: (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
-        for file in folder.iterdir()
+        for file in folder.glob("[!.]*")
     }
 
 

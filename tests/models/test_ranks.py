@@ -19,6 +19,7 @@ from aftermap.models.losses import bce, levels
 from aftermap.models.ranks import MEETING, Ranks
 from aftermap.models.registry import build
 from aftermap.scenes.errors import Refused, UsageError
+from holders import holder
 from PIL import Image
 
 GRADIENTS = """
@@ -52,6 +53,11 @@ train(TrainConfig(out=out, data=chips, size="small", epochs=int(epochs), steps=2
                   batch=int(batch), lr=3e-3, schedule="constant", precision="fp32", core=32,
                   dropout=0.1, seed=3))
 """
+
+
+REFUSED = TRAIN.replace(
+    "train(TrainConfig", "from aftermap.scenes.errors import Refused\ntry: train(TrainConfig"
+).replace("seed=3))", "seed=3))\nexcept Refused as error: print(error, file=sys.stderr)")
 
 
 def together(folder: Path, code: str, *arguments: str, count: int = 2) -> list[str]:
@@ -152,6 +158,14 @@ def test_processes_share_the_crops_of_one(chips: Path) -> None:
     parts = [crops(Ranks(2, rank).part(4)) for rank in (0, 1)]
     for step, expected in enumerate(whole):
         assert torch.equal(torch.cat([parts[0][step], parts[1][step]]), expected)
+
+
+def test_a_folder_in_use_is_refused_to_all_processes(chips: Path, tmp_path: Path) -> None:
+    """Those who do not hold it would else wait for hours for the first one, which has left."""
+    with holder(tmp_path / "out", "training"):
+        first, second = together(tmp_path, REFUSED, str(chips), str(tmp_path / "out"), "1", "4")
+    assert "in use by another training" in first
+    assert "The first process was refused the folder" in second
 
 
 @pytest.mark.slow

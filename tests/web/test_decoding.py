@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aftermap.cluster.catalog.catalog import Catalog
 from aftermap.cluster.catalog.imagery import add_images
 from aftermap.cluster.catalog.tables import Scene
 from aftermap.scenes.scene import ReadError
-from aftermap.web.decoding import Bounds, Decoder
+from aftermap.web.decoding import WORKERS, Bounds, Decoder
 from aftermap.web.limits import Busy
 from aftermap.web.tiles import SIDE, Place
 from PIL import Image
@@ -68,21 +69,56 @@ def decoder(scene: tuple[Catalog, Scene]) -> Iterator[Decoder]:
         (_die, (signal.SIGKILL,), "ended by itself"),
         (_crash, (), "ended by itself"),
         (_swell, (), "more memory than one image is given"),
-        (_hang, (), "longer than 2 s"),
+        (_hang, (), "too long to decode"),
     ],
 )
 def test_what_its_decoder_cannot_stand_is_told_and_harms_nobody_else(
     decoder: Decoder, scene: tuple[Catalog, Scene], function: Any, given: Any, told: str
 ) -> None:
     catalog, town = scene
+    bad = Scene(id=hash(told), name="town that is bad")
     before = decoder.tile(town, None, WHOLE, "post")
     with ThreadPoolExecutor(4) as threads:
-        failing = threads.submit(decoder._read, town, function, catalog.files, town, *given)
+        failing = threads.submit(decoder._read, bad, function, catalog.files, bad, *given)
         others = [threads.submit(decoder.tile, town, None, WHOLE, "post") for _ in range(12)]
         assert [other.result() for other in others] == [before] * 12
         with pytest.raises(ReadError, match=rf"town.*cannot be read.*{told}"):
             failing.result()
     assert decoder.tile(town, None, WHOLE, "post") == before
+
+
+def test_an_image_that_hangs_takes_every_process_for_a_moment_only(
+    scene: tuple[Catalog, Scene],
+) -> None:
+    """However many of its parts are asked for: of those that wait none is begun, nor for a while after."""
+    catalog, town = scene
+    bad = Scene(id=78, name="endless")
+    decoder = Decoder(catalog.files, Bounds(seconds=1))
+    try:
+        decoder.tile(town, None, WHOLE, "post")
+        with ThreadPoolExecutor(WORKERS + 4) as threads:
+            began = time.monotonic()
+            hanging = [
+                threads.submit(decoder._read, bad, _hang, catalog.files, bad)
+                for _ in range(WORKERS + 3)
+            ]
+            time.sleep(0.1)
+            while time.monotonic() < began + 10:
+                with suppress(Busy):
+                    assert decoder.tile(town, None, WHOLE, "post")
+                    break
+            else:
+                raise AssertionError("nobody else had a turn")
+            for one in hanging:
+                with pytest.raises((ReadError, Busy)):
+                    one.result()
+        assert time.monotonic() - began < 10
+        began = time.monotonic()
+        with pytest.raises(ReadError, match="endless cannot be read: it takes too long"):
+            decoder._read(bad, _hang, catalog.files, bad)
+        assert time.monotonic() - began < 0.5
+    finally:
+        decoder.close()
 
 
 def test_a_small_file_of_a_huge_photo_is_refused_and_forgotten(

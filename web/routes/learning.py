@@ -18,7 +18,7 @@ from ...scenes.legend import LEGEND
 from ..limits import MODELS
 from ..visitors import Reviewer, Viewer
 from ..works import Works
-from .given import MOST, Number, TheCatalog, row, set_name
+from .given import MOST, Number, TheCatalog, TheDecoder, row, set_name
 
 MOST_WORKS = 50
 """That are told at once."""
@@ -44,7 +44,9 @@ class ToLearn(BaseModel):
 
 
 @router.post("/scenes/{number}/says")
-def says(visitor: Viewer, number: Number, asked: Asked, catalog: TheCatalog) -> dict[str, Any]:
+def says(
+    visitor: Viewer, number: Number, asked: Asked, catalog: TheCatalog, decoder: TheDecoder
+) -> dict[str, Any]:
     """What the model in use says of a square; 404 where none is in use."""
     from ...cluster.learn.config import METHODS
     from ...cluster.learn.saying import says as model_says
@@ -55,7 +57,7 @@ def says(visitor: Viewer, number: Number, asked: Asked, catalog: TheCatalog) -> 
             raise HTTPException(404, "No model is in use yet. Learn one from tags, on Progress.")
     fetched(catalog, scene)
     with MODELS:
-        said = model_says(catalog, number, asked.square)
+        said = model_says(catalog, number, asked.square, decoder.square)
     return {
         "model": said.model,
         "method": said.method,

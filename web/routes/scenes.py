@@ -14,7 +14,6 @@ from ...cluster.catalog.scene_grid import grid_of, lonlat_pixels, pixels_lonlat
 from ...cluster.catalog.tables import Chip, Scene, Suggestion
 from ...cluster.catalog.tagging import current_tags
 from ..answers import missing
-from ..limits import TILES
 from ..tiles import levels, place
 from ..visitors import Viewer
 from .given import Coordinate, Number, TheCatalog, TheDecoder, row
@@ -58,8 +57,7 @@ def tile(
         raise missing(f"tile {z}/{x}/{y} of scene {number}")
     if layer == "pre":
         before = before_of(catalog, found)
-    with TILES:
-        image = decoder.tile(found, before, where, layer)
+    image = decoder.tile(found, before, where, layer)
     return Response(image, 200, _KEPT, "image/png" if where.whole else "image/webp")
 
 

@@ -38,7 +38,7 @@ _SLEEPS = "import signal, time; {}; print(flush=True); time.sleep(60)"
 def _process(first: str = "pass") -> Iterator[subprocess.Popen[bytes]]:
     """Something that sleeps; its parent, the test, does not wait for it, as a server does not."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _SLEEPS.format(first)], stdout=subprocess.PIPE
+        [sys.executable, "-c", _SLEEPS.format(first), "aftermap"], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.readline()

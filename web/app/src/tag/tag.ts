@@ -47,6 +47,8 @@ class Tagging implements Page {
   private scene: Scene | undefined;
   /** The one that is opened, or to be opened once it is fetched. */
   private wanted: Scene | undefined;
+  /** Of the last tag, which may wait for the others of its scene. */
+  private waiting: Promise<void> = Promise.resolve();
   /** Whether the squares come from the suggestions, and not one beside the other. */
   private following = false;
   private timer = 0;
@@ -191,7 +193,7 @@ class Tagging implements Page {
     }
     const square = this.square.place;
     const failed = ({ message }: Error): void => warn(`Not tagged as ${label.title}: ${message}`);
-    this.putSquare({ ...said, square }, labels.chosen.name).catch(failed);
+    this.waiting = this.putSquare({ ...said, square }, labels.chosen.name).catch(failed);
     if (this.following) void this.suggest();
     else this.step();
   }
@@ -271,8 +273,7 @@ class Tagging implements Page {
 
   private async undo(): Promise<void> {
     const user = this.desk.session.user.name;
-    // The last tag may wait for those of its scene.
-    if (this.scene) await this.marks.ready(this.scene.id).catch(warn);
+    await this.waiting;
     const last = this.done.pop() ?? (await this.latest(user));
     if (!last) return tell("There is no tag of yours to take back.");
     const { tag, before } = last;
