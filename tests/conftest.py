@@ -21,6 +21,9 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
+# As of every cluster that aftermap starts: the clusters of tests, too, would stop for ever now and then.
+dask.config.set({"distributed.worker.profile.enabled": False})
+
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
