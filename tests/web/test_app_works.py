@@ -60,7 +60,7 @@ def test_a_run_is_watched(visit: Callable[..., Any], site: Site, live: Path) -> 
 
 
 def test_a_job_is_stopped(visit: Callable[..., Any], site: Site) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "aftermap"])
     try:
         job = jobs.begin(site.catalog, jobs.LEARN, "ana").id
         assert jobs.belongs(site.catalog, job, process.pid)
