@@ -32,7 +32,7 @@ from ..cluster.status.words import without_folders
 from ..scenes.errors import AftermapError
 from ..scenes.handles import close_handles
 from ..scenes.scene import ReadError
-from .limits import PATIENCE_S, TILES, Busy
+from .limits import PATIENCE_S, SQUARES, TILES, Busy
 from .overviews import Unprepared
 from .tiles import Place, Tiles
 
@@ -87,27 +87,29 @@ class Decoder:
         """
         task = self._files, scene, before, where, layer
         try:
-            return self._read(scene, _tile, *task, False)
+            with TILES:
+                return self._read(scene, _tile, *task, False)
         except Unprepared:
             self._prepare(scene, layer, task)
         # Where overviews could not be kept they are not there now: then it is read without.
-        return self._read(scene, _tile, *task, True)
+        with TILES:
+            return self._read(scene, _tile, *task, True)
 
     def square(
         self, files: Files, scene: Scene, before: Scene | None, place: tuple[int, int, int]
     ) -> Square:
         """As `square_of`, which somebody who tags asks for."""
-        return self._read(scene, square_of, files, scene, before, place)
+        with SQUARES:
+            return self._read(scene, square_of, files, scene, before, place)
 
     def _read(self, scene: Scene, function: Callable[..., Answer], *given: Any) -> Answer:
         """What a function finds in one of the processes."""
-        with TILES:
-            future = self._begun(scene, function, *given)
-            try:
-                return self._answer(scene, future, self._bounds.seconds + PATIENCE_S)
-            finally:
-                future.cancel()  # if it is not over, nobody waits for it any more
-                self._asked[scene.id].discard(future)
+        future = self._begun(scene, function, *given)
+        try:
+            return self._answer(scene, future, self._bounds.seconds + PATIENCE_S)
+        finally:
+            future.cancel()  # if it is not over, nobody waits for it any more
+            self._asked[scene.id].discard(future)
 
     def _begun(self, scene: Scene, function: Callable[..., Any], *given: Any) -> ProcessFuture:
         with self._lock:

@@ -101,6 +101,9 @@ class OneEach:
 TILES = Places(8, "Many pictures are read at this moment.")
 """Images that are asked for at once: who waits for one holds a thread that all share."""
 
+SQUARES = Places(16, "Many squares are read at this moment.", patience_s=30)
+"""Squares that are cut out at once: a whole office tags, and a tag is worth waiting for."""
+
 DOWNLOADS = Places(2, "Others' files are written at this moment.")
 """Files that are written at once for somebody to fetch."""
 
